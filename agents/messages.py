@@ -1,0 +1,418 @@
+"""What agents, owners and engines say to each other: frozen, slotted values, nothing else.
+
+A shell (Ray, asyncio, virtual time) turns every outcome into an *event*, gives it to a ``Node`` or an
+``Owner`` and performs the *commands* that come back. ``Key`` = (query id, attempt) names one attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+Key: TypeAlias = tuple[str, int]
+Verdict: TypeAlias = Literal["answered", "refused", "declined", "failed"]
+Finish: TypeAlias = Literal["stop", "length", "declined", "failed"]
+
+
+# ---------------------------------------------------------------------------------- values
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message; ``role`` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What an agent tells those who may forward to it.
+
+    ``cost`` is its normalised price per query in (0, 1]; ``mean_work`` the mean of
+    ``prompt tokens + 4 * generated tokens`` over its completed validation answers; ``context`` the
+    longest prompt plus answer it can hold, in tokens; ``learns`` whether its policy wants outcomes.
+    """
+
+    name: str
+    cost: float
+    mean_work: float = 500.0
+    context: int = 1_000_000
+    learns: bool = False
+
+    def full_cost(self, prompt_tokens: int, generated_tokens: int) -> float:
+        """Price of that much work by this agent: ``cost * (prompt + 4 * generated) / mean_work``."""
+        return self.cost * (prompt_tokens + 4 * generated_tokens) / self.mean_work
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One agent's part in a query.
+
+    ``reason`` says why it failed (died, stalled, busy, ...) or that it was ``forced`` to answer.
+    """
+
+    agent: str
+    verdict: Verdict
+    confidence: float | None = None
+    seconds: float = 0.0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    full_cost: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query on its way. ``path`` holds the hops of this attempt; ``spent`` the full cost of earlier ones.
+
+    ``remaining_s`` travels instead of a deadline, so that no two clocks need to agree. ``emitted`` is
+    text that the caller has seen already and that the next agent continues. All that is random about a query
+    follows from its ``seed`` and the agent's own, not from its id.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    alpha: float
+    attempt: int = 1
+    remaining_s: float = 120.0
+    hops_left: int = 64
+    max_tokens: int = 512
+    max_cost: float | None = None
+    spent: float = 0.0
+    path: tuple[Hop, ...] = ()
+    excluded: frozenset[str] = frozenset()
+    emitted: str = ""
+    must_answer: bool = False
+    may_decline: bool = False
+    seed: int = 0
+
+    @property
+    def key(self) -> Key:
+        return (self.id, self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer, who gave it, how the query got there, and what it cost.
+
+    ``cost`` is the executing agent's price per query; ``full_cost`` prices all work done on the way,
+    refused drafts and failed attempts included. ``first_token_s`` is None where nothing was streamed.
+    """
+
+    id: str
+    text: str
+    agent: str
+    alpha: float
+    cost: float
+    full_cost: float
+    path: tuple[Hop, ...]
+    seconds: float
+    first_token_s: float | None = None
+    attempts: int = 1
+    finish: Finish = "stop"
+
+    @property
+    def confidence(self) -> float | None:
+        """The answering agent's own estimate that it is right; None where it gave none."""
+        return self.path[-1].confidence
+
+    def __str__(self) -> str:
+        steps = " → ".join(_describe(hop) for hop in self.path)
+        took = f"cost {self.cost:.2f}, full cost {self.full_cost:.2f}, {self.seconds:.2f} s"
+        return f"{self.text}\n\n[{steps}; {took}, alpha {self.alpha:g}]"
+
+
+def _describe(hop: Hop) -> str:
+    sure = "" if hop.confidence is None else f" p={hop.confidence:.2f}"
+    why = f" ({hop.reason})" if hop.reason else ""
+    return f"{hop.agent} {hop.verdict}{sure}{why}"
+
+
+# ---------------------------------------------------------------------------------- engines
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an engine is asked to generate.
+
+    ``generation`` tells this draft from earlier ones of the same key. ``continued`` is the beginning of
+    the answer, already emitted. ``ban`` is a sentence that must not be the answer (the refusal, where one
+    must answer). ``max_work`` bounds ``prompt tokens + 4 * generated tokens``.
+    """
+
+    key: Key
+    generation: int
+    messages: tuple[Message, ...]
+    max_tokens: int
+    continued: str = ""
+    ban: str = ""
+    max_work: float | None = None
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a draft: new text, how many tokens it took and the sum of their log-probabilities.
+
+    The first piece tells the prompt's tokens, the last one how the draft finished. ``logprob`` is None
+    where the engine gives none.
+    """
+
+    text: str
+    tokens: int = 1
+    logprob: float | None = None
+    prompt_tokens: int = 0
+    finish: Literal["stop", "length"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """Asks for the log-probability of each of ``continuations`` as the answer to ``messages``."""
+
+    key: Key
+    generation: int
+    messages: tuple[Message, ...]
+    continuations: tuple[str, ...]
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Log-probability of every continuation, and the prompt tokens that it took to know them."""
+
+    logprobs: tuple[float, ...]
+    prompt_tokens: int = 0
+
+
+# ---------------------------------------------------------------------------------- events
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Somebody asks this agent to route a query."""
+
+    query: Query
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """The engine gave the next piece of a draft."""
+
+    key: Key
+    generation: int
+    piece: Piece
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The engine answered a ``Judge`` command."""
+
+    key: Key
+    generation: int
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class DraftFailed:
+    """The engine raised; ``reason`` is failed, died, stalled, too_long or budget."""
+
+    key: Key
+    generation: int
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An agent has begun to answer: pull its pieces from it. ``hops`` leads up to it, without it."""
+
+    key: Key
+    agent: str
+    hops: tuple[Hop, ...] = ()
+    batch: Batch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An agent cannot serve a query (also not by others); ``hops`` tells what was tried."""
+
+    key: Key
+    agent: str
+    reason: str
+    detail: str = ""
+    hops: tuple[Hop, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What came of a pull: new pieces, and the end if it has come."""
+
+    key: Key
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """A probed peer still works on the query."""
+
+    key: Key
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The owner wants no answer any more, or nobody pulls it."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed: expire what is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDown:
+    """An agent is gone; nothing is forwarded to it until it is up again."""
+
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUp:
+    """An agent is back."""
+
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rewired:
+    """The topology or somebody's card has changed; ``links`` is the new state of both (see ``agents.node.Links``)."""
+
+    links: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a query, told along its path; ``right`` is None until somebody knows."""
+
+    query_id: str
+    alpha: float
+    path: tuple[Hop, ...]
+    cost: float
+    full_cost: float
+    right: bool | None = None
+
+
+# ---------------------------------------------------------------------------------- commands
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Start a draft; every piece comes back as ``Drafted``."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Score continuations; comes back as ``Scored``."""
+
+    request: ScoreRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Stop what the engine does for this key: nobody will read it."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Ask ``agent`` to route the query; comes back as ``Accepted`` or ``Rejected``."""
+
+    agent: str
+    query: Query
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Ask ``agent`` whether it still works on ``key``; comes back as ``Alive`` or ``Rejected``."""
+
+    agent: str
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Tell ``agent`` to give up ``key``."""
+
+    agent: str
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Pass an answer's next piece on to the owner (a node), or to the caller (an owner)."""
+
+    key: Key
+    piece: Piece
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The answer is complete, or broke off (``finish`` is failed); ``hop`` is the agent's own."""
+
+    key: Key
+    finish: Finish
+    hop: Hop
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Ask the answering agent for the pieces after the first ``cursor``; comes back as ``Pulled``."""
+
+    agent: str
+    key: Key
+    cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The owner's last command: the reply, or the error to raise."""
+
+    reply: Reply | None = None
+    error: Exception | None = field(default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Pieces from a cursor on, and the end where it has come."""
+
+    pieces: tuple[Piece, ...] = ()
+    end: End | None = None
+
+
+NodeEvent: TypeAlias = (
+    Asked
+    | Drafted
+    | Scored
+    | DraftFailed
+    | Accepted
+    | Rejected
+    | Alive
+    | Cancelled
+    | Tick
+    | PeerDown
+    | PeerUp
+    | Rewired
+    | Outcome
+)
+NodeCommand: TypeAlias = Generate | Judge | Stop | Route | Probe | Cancel | Accepted | Rejected | Emit | End
+OwnerEvent: TypeAlias = Asked | Accepted | Rejected | Pulled | Alive | Cancelled | Tick
+OwnerCommand: TypeAlias = Route | Pull | Probe | Cancel | Emit | Done
+Messages: TypeAlias = Sequence[Message]

@@ -1,0 +1,477 @@
+"""The decision core of one agent: events in, commands out; no clock, no engine, no network.
+
+A query's turn at an agent goes through these stages:
+
+    queued ──► assessing ──► forwarding ──► (accepted by a peer: over)
+                 │    ▲           │ rejected: decide again without that peer
+                 │    └───────────┘
+                 └──► answering ──► over
+
+Whoever is asked twice for one attempt (because the first asker died) lets both share the one turn, so that no
+agent works twice on an attempt and its work is not lost.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import random
+import zlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+from agents import messages as msg
+from agents.assess import Ask, Assessor, Confidence, Refusal, Session, Verdict, Wait
+from agents.policies import Answer, Forward, Policy, View
+from agents.prompts import REFUSAL, Style, prompted
+
+log = logging.getLogger(__name__)
+
+
+class Links(Protocol):
+    """Who may forward to whom, and everyone's card."""
+
+    @property
+    def cards(self) -> Mapping[str, msg.Card]: ...
+
+    def neighbours(self, name: str, down: frozenset[str] = frozenset()) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one agent works: ``running`` drafts at once, ``waiting`` more in its queue (full means busy).
+
+    After ``stall_s`` without a sign of life from its engine or a peer it gives that one up.
+    """
+
+    prompt: Style = "scenario"
+    temperature: float = 0.0
+    seed: int = 0
+    running: int = 32
+    waiting: int = 256
+    stall_s: float = 30.0
+
+
+@dataclass(slots=True)
+class Turn:
+    """One query at this agent. The token counts are what it spent on it since its last hop was written down;
+    ``live`` says whether its engine works for it right now.
+    """
+
+    query: msg.Query
+    since: float
+    deadline: float
+    moved: float
+    path: tuple[msg.Hop, ...]
+    stage: Literal["queued", "assessing", "forwarding", "answering"] = "queued"
+    session: Session | None = None
+    generation: int = 0
+    draft: list[msg.Piece] = field(default_factory=list)
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    confidence: float | None = None
+    refused: bool = False
+    forced: bool = False
+    judged: bool = False
+    live: bool = False
+    accepted: bool = False
+    too_long: bool = False
+    peer: str = ""
+
+
+class Node:
+    """One agent's decisions.
+
+    Args:
+        card: what it tells others of itself.
+        links: whom it may forward to; replaced by a ``Rewired`` event.
+        policy: answers, forwards or declines.
+        assessor: judges its drafts.
+    """
+
+    def __init__(
+        self, card: msg.Card, links: Links, policy: Policy, assessor: Assessor, settings: Settings | None = None
+    ) -> None:
+        self.card, self.links, self.policy, self.assessor = card, links, policy, assessor
+        self.settings = settings or Settings()
+        self.turns: dict[msg.Key, Turn] = {}
+        self.running: set[msg.Key] = set()
+        self.queue: deque[msg.Key] = deque()
+        self.down: frozenset[str] = frozenset()
+        self._settled: dict[msg.Key, msg.Accepted | msg.Rejected] = {}
+        self._expiry: list[tuple[float, msg.Key]] = []
+
+    def step(self, event: msg.NodeEvent, now: float) -> list[msg.NodeCommand]:
+        """What to do about ``event``, at ``now`` seconds of any steady clock."""
+        commands: list[msg.NodeCommand] = []
+        self._handle(event, now, commands)
+        while self.queue and len(self.running) < self.settings.running:
+            turn = self.turns.get(self.queue.popleft())
+            if turn is not None and turn.stage == "queued":
+                try:
+                    self._start(turn, now, commands)
+                except Exception as error:
+                    self._plugin_failed(turn, error, now, commands)
+        return commands
+
+    def _handle(self, event: msg.NodeEvent, now: float, out: list[msg.NodeCommand]) -> None:
+        try:
+            _HANDLERS[type(event)](self, event, now, out)
+        except Exception as error:
+            self._plugin_failed(self.turns.get(_key_of(event)), error, now, out)
+
+    def _plugin_failed(self, turn: Turn | None, error: Exception, now: float, out: list[msg.NodeCommand]) -> None:
+        """A plug-in raised: that costs the query, not the agent."""
+        if turn is None:
+            raise error
+        log.error("agent %s gives query %s up", self.card.name, turn.query.id, exc_info=error)
+        self._reject(turn, "failed", repr(error), now, out)
+
+    # ------------------------------------------------------------------ a query comes
+
+    def _asked(self, event: msg.Asked, now: float, out: list[msg.NodeCommand]) -> None:
+        query = event.query
+        if query.key in self._settled:
+            out.append(self._settled[query.key])
+        elif query.key in self.turns:
+            if self.turns[query.key].accepted:
+                out.append(msg.Accepted(query.key, self.card.name, self.turns[query.key].path))
+        elif query.remaining_s <= 0:
+            out.append(msg.Rejected(query.key, self.card.name, "deadline"))
+        elif len(self.turns) >= self.settings.running + self.settings.waiting:
+            out.append(msg.Rejected(query.key, self.card.name, "busy", f"{len(self.turns)} queries in hand"))
+        else:
+            self.turns[query.key] = Turn(query, now, now + query.remaining_s, now, query.path)
+            self.queue.append(query.key)
+
+    def _start(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
+        query = turn.query
+        self.running.add(query.key)
+        turn.moved = now
+        choice = query.may_decline or bool(self._peers(turn, self.card.cost))
+        if query.must_answer or not choice or not self.policy.assesses:
+            turn.forced = self.policy.assesses
+            self._generate(turn, out)
+            return
+        turn.stage = "assessing"
+        turn.session = self.assessor.begin(query, self._prompt(query))
+        if turn.session.opening is None:
+            self._generate(turn, out)
+        else:
+            self._verdict(turn, turn.session.opening, now, out)
+
+    def _generate(self, turn: Turn, out: list[msg.NodeCommand]) -> None:
+        """Start a draft: one to assess, or the answer itself, for which the refusal will not do."""
+        query, left = turn.query, self._budget(turn)
+        if turn.stage != "assessing":
+            turn.stage = "answering"
+        request = msg.Request(
+            query.key,
+            turn.generation + 1,
+            query.messages if turn.forced else self._prompt(query),
+            query.max_tokens,
+            query.emitted,
+            "" if turn.stage == "assessing" else REFUSAL,
+            None if left is None else left / self.card.cost * self.card.mean_work,
+            self.settings.temperature,
+            self._seed(query),
+        )
+        turn.generation, turn.draft, turn.live = request.generation, [], True
+        out.append(msg.Generate(request))
+
+    # ------------------------------------------------------------------ the engine answers
+
+    def _drafted(self, event: msg.Drafted, now: float, out: list[msg.NodeCommand]) -> None:
+        turn = self.turns.get(event.key)
+        if turn is None or turn.generation != event.generation or event.key not in self.running:
+            return
+        piece = event.piece
+        turn.moved = now
+        turn.live = piece.finish is None
+        turn.prompt_tokens += piece.prompt_tokens
+        turn.generated_tokens += piece.tokens
+        if turn.stage == "answering":
+            self._emit(turn, piece, now, out)
+        else:
+            assert turn.session is not None
+            turn.draft.append(piece)
+            self._verdict(turn, turn.session.feed(piece), now, out)
+
+    def _scored(self, event: msg.Scored, now: float, out: list[msg.NodeCommand]) -> None:
+        turn = self.turns.get(event.key)
+        if turn is None or turn.generation != event.generation or turn.stage != "assessing":
+            return
+        assert turn.session is not None
+        turn.moved, turn.live = now, False
+        turn.prompt_tokens += event.scores.prompt_tokens
+        self._verdict(turn, turn.session.scored(event.scores), now, out)
+
+    def _verdict(self, turn: Turn, verdict: Verdict, now: float, out: list[msg.NodeCommand]) -> None:
+        match verdict:
+            case Wait():
+                if not turn.draft:  # the opening scores left it open: draft
+                    self._generate(turn, out)
+            case Ask(messages, continuations):
+                turn.live = True
+                seed = self._seed(turn.query)
+                out.append(msg.Judge(msg.ScoreRequest(turn.query.key, turn.generation, messages, continuations, seed)))
+            case Confidence(p):
+                turn.confidence, turn.judged = p, True
+                self._decide(turn, now, out)
+            case Refusal():
+                turn.refused = turn.judged = True
+                self._decide(turn, now, out)
+
+    def _draft_failed(self, event: msg.DraftFailed, now: float, out: list[msg.NodeCommand]) -> None:
+        turn = self.turns.get(event.key)
+        if turn is None or turn.generation != event.generation or event.key not in self.running:
+            return
+        turn.live &= event.reason == "stalled"
+        self._hop(turn, "failed", now, event.reason)
+        if turn.accepted:
+            self._end(turn, "failed", turn.path[-1], out)
+            return
+        self._free(turn, out)
+        turn.too_long |= event.reason == "too_long"
+        turn.judged = False
+        self._hand_over(turn, event, now, out)
+
+    def _hand_over(
+        self, turn: Turn, failure: msg.DraftFailed | msg.Rejected, now: float, out: list[msg.NodeCommand]
+    ) -> None:
+        """Our own engine is of no use for this query: whoever else there is must do."""
+        peers = self._peers(turn)
+        if peers:
+            self._forward(turn, peers[0].name, now, out)
+        else:
+            self._reject(turn, failure.reason, failure.detail, now, out)
+
+    # ------------------------------------------------------------------ decide
+
+    def _decide(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
+        peers = self._peers(turn)
+        if not peers and not turn.query.may_decline:
+            self._answer(turn, now, out)
+            return
+        view = View(self.card, turn.query.alpha, turn.confidence, turn.refused, peers, self._budget(turn))
+        decision = self.policy.decide(view, random.Random(self._seed(turn.query)))
+        if isinstance(decision, Answer):
+            self._answer(turn, now, out)
+        elif not isinstance(decision, Forward):
+            self._decline(turn, now, out) if turn.query.may_decline else self._answer(turn, now, out)
+        elif any(decision.peer == card.name for card in peers):
+            if turn.stage == "assessing":
+                self._free(turn, out)
+                self._hop(turn, "refused", now)
+            self._forward(turn, decision.peer, now, out)
+        else:
+            raise ValueError(
+                f"policy {type(self.policy).__name__} of {self.card.name!r} forwards to {decision.peer!r}, "
+                f"not one of {[card.name for card in peers]}"
+            )
+
+    def _answer(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
+        """Give the draft as the answer where there is one worth it; else draft again, refusal excluded."""
+        key, draft = turn.query.key, turn.draft
+        whole = bool(draft) and draft[-1].finish is not None
+        turn.forced = turn.refused or turn.stage == "forwarding"
+        if draft and not turn.refused and (whole or turn.live):
+            turn.stage = "answering"
+            for piece in draft:
+                self._emit(turn, piece, now, out)
+        elif key in self.running:
+            if turn.live:
+                out.append(msg.Stop(key))
+            turn.stage = "answering"
+            self._generate(turn, out)
+        else:  # back from a peer that failed: wait for a free place
+            turn.stage, turn.query = "queued", replace(turn.query, must_answer=True)
+            self.queue.appendleft(key)
+
+    def _forward(self, turn: Turn, peer: str, now: float, out: list[msg.NodeCommand]) -> None:
+        turn.stage, turn.peer, turn.moved = "forwarding", peer, now
+        query, left_s = turn.query, turn.deadline - now
+        out.append(msg.Route(peer, replace(query, path=turn.path, hops_left=query.hops_left - 1, remaining_s=left_s)))
+
+    def _decline(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
+        out.append(msg.Accepted(turn.query.key, self.card.name, turn.path))
+        self._hop(turn, "declined", now)
+        self._end(turn, "declined", turn.path[-1], out)
+
+    # ------------------------------------------------------------------ a peer answers
+
+    def _peer_accepted(self, event: msg.Accepted, now: float, out: list[msg.NodeCommand]) -> None:
+        turn = self.turns.get(event.key)
+        if turn is not None and turn.stage == "forwarding":
+            self._settle(turn, event, out)
+
+    def _peer_rejected(self, event: msg.Rejected, now: float, out: list[msg.NodeCommand]) -> None:
+        turn = self.turns.get(event.key)
+        if turn is None or turn.stage != "forwarding" or turn.peer != event.agent:
+            return
+        hops = event.hops
+        if all(hop.agent != event.agent for hop in hops):
+            hops = (*hops, msg.Hop(event.agent, "failed", None, now - turn.moved, reason=event.reason))
+        turn.path += hops
+        if event.reason == "deadline":
+            self._reject(turn, event.reason, event.detail, now, out)
+        elif turn.judged:
+            self._decide(turn, now, out)
+        else:
+            self._hand_over(turn, event, now, out)
+
+    def _alive(self, event: msg.Alive, now: float, out: list[msg.NodeCommand]) -> None:
+        turn = self.turns.get(event.key)
+        if turn is not None and turn.peer == event.agent:
+            turn.moved = now
+
+    def _peer_down(self, event: msg.PeerDown, now: float, out: list[msg.NodeCommand]) -> None:
+        self.down |= {event.agent}
+        for turn in list(self.turns.values()):
+            if turn.stage == "forwarding" and turn.peer == event.agent:
+                self._handle(msg.Rejected(turn.query.key, event.agent, "died"), now, out)
+
+    def _peer_up(self, event: msg.PeerUp, now: float, out: list[msg.NodeCommand]) -> None:
+        self.down -= {event.agent}
+
+    def _rewired(self, event: msg.Rewired, now: float, out: list[msg.NodeCommand]) -> None:
+        self.links = event.links
+        self.card = event.links.cards.get(self.card.name, self.card)
+
+    def _outcome(self, event: msg.Outcome, now: float, out: list[msg.NodeCommand]) -> None:
+        if self.policy.learns:
+            try:
+                self.policy.learn(event)
+            except Exception:  # the query has its answer, and nobody waits for this
+                log.exception("the policy of agent %s learns nothing of query %s", self.card.name, event.query_id)
+
+    # ------------------------------------------------------------------ time and cancellation
+
+    def _cancelled(self, event: msg.Cancelled, now: float, out: list[msg.NodeCommand]) -> None:
+        turn = self.turns.get(event.key)
+        if turn is not None:
+            self._give_up(turn, "cancelled", now, out)
+
+    def _tick(self, event: msg.Tick, now: float, out: list[msg.NodeCommand]) -> None:
+        for turn in list(self.turns.values()):
+            key, quiet = turn.query.key, now - turn.moved > self.settings.stall_s
+            if now >= turn.deadline:
+                self._give_up(turn, "deadline", now, out)
+            elif quiet and turn.stage == "forwarding":
+                turn.moved = now
+                out.append(msg.Probe(turn.peer, key))
+            elif quiet and key in self.running:
+                self._draft_failed(msg.DraftFailed(key, turn.generation, "stalled"), now, out)
+        while self._expiry and now >= self._expiry[0][0]:
+            self._settled.pop(heapq.heappop(self._expiry)[1], None)
+
+    def _give_up(self, turn: Turn, reason: str, now: float, out: list[msg.NodeCommand]) -> None:
+        if turn.stage == "forwarding":
+            out.append(msg.Cancel(turn.peer, turn.query.key))
+        if turn.accepted:
+            self._hop(turn, "failed", now, reason)
+            self._end(turn, "failed", turn.path[-1], out)
+        else:
+            self._reject(turn, reason, "", now, out)
+
+    # ------------------------------------------------------------------ the small pieces
+
+    def _emit(self, turn: Turn, piece: msg.Piece, now: float, out: list[msg.NodeCommand]) -> None:
+        if not turn.accepted:
+            turn.accepted = True
+            out.append(msg.Accepted(turn.query.key, self.card.name, turn.path))
+        out.append(msg.Emit(turn.query.key, piece))
+        if piece.finish is not None:
+            self._hop(turn, "answered", now, "forced" if turn.forced else "")
+            self._end(turn, piece.finish, turn.path[-1], out)
+
+    def _end(self, turn: Turn, finish: msg.Finish, hop: msg.Hop, out: list[msg.NodeCommand]) -> None:
+        out.append(msg.End(turn.query.key, finish, hop))
+        self._free(turn, out)
+        self._remember(turn, msg.Accepted(turn.query.key, self.card.name, turn.path[:-1]))
+
+    def _reject(self, turn: Turn, reason: str, detail: str, now: float, out: list[msg.NodeCommand]) -> None:
+        self._free(turn, out)
+        if turn.prompt_tokens or turn.generated_tokens:
+            self._hop(turn, "failed", now, reason)
+        hops = turn.path[len(turn.query.path) :]
+        self._settle(turn, msg.Rejected(turn.query.key, self.card.name, reason, detail, hops), out)
+
+    def _settle(self, turn: Turn, result: msg.Accepted | msg.Rejected, out: list[msg.NodeCommand]) -> None:
+        out.append(result)
+        self._remember(turn, result)
+
+    def _remember(self, turn: Turn, result: msg.Accepted | msg.Rejected) -> None:
+        del self.turns[turn.query.key]
+        self._settled[turn.query.key] = replace(result, batch=None) if isinstance(result, msg.Accepted) else result
+        heapq.heappush(self._expiry, (turn.deadline + self.settings.stall_s, turn.query.key))  # who asks may be late
+
+    def _free(self, turn: Turn, out: list[msg.NodeCommand]) -> None:
+        """Give the engine's place back; stop what it still does for this turn."""
+        self.running.discard(turn.query.key)
+        if turn.live:
+            turn.live = False
+            out.append(msg.Stop(turn.query.key))
+
+    def _hop(self, turn: Turn, verdict: Any, now: float, reason: str = "") -> None:
+        """Write down what this agent did for the query so far."""
+        spent = self.card.full_cost(turn.prompt_tokens, turn.generated_tokens)
+        tokens = (turn.prompt_tokens, turn.generated_tokens)
+        hop = msg.Hop(self.card.name, verdict, turn.confidence, now - turn.since, *tokens, spent, reason)
+        turn.path += (hop,)
+        turn.since, turn.prompt_tokens, turn.generated_tokens = now, 0, 0
+
+    def _budget(self, turn: Turn) -> float | None:
+        """What is left of ``max_cost``, in full cost."""
+        query = turn.query
+        if query.max_cost is None:
+            return None
+        spent = self.card.full_cost(turn.prompt_tokens, turn.generated_tokens)
+        return query.max_cost - query.spent - spent - sum(hop.full_cost for hop in turn.path)
+
+    def _peers(self, turn: Turn, reserve: float = 0.0) -> tuple[msg.Card, ...]:
+        """Whom this query may be forwarded to: none down, visited, too dear after ``reserve``, or too short."""
+        query, cards = turn.query, self.links.cards
+        if query.hops_left <= 0:
+            return ()
+        down = self.down | query.excluded
+        visited = {self.card.name}
+        for hop in turn.path:
+            visited.add(hop.agent)
+            if hop.verdict == "failed":
+                down |= {hop.agent}
+        left = self._budget(turn)
+        if turn.too_long:
+            down |= {name for name, card in cards.items() if card.context <= self.card.context}
+        names = self.links.neighbours(self.card.name, down - {self.card.name})
+        peers = [cards[name] for name in names if name not in visited]
+        return tuple(peers if left is None else [peer for peer in peers if peer.cost <= left - reserve])
+
+    def _prompt(self, query: msg.Query) -> tuple[msg.Message, ...]:
+        return prompted(query.messages, query.alpha, self.settings.prompt)
+
+    def _seed(self, query: msg.Query) -> int:
+        return zlib.crc32(f"{self.settings.seed}:{self.card.name}:{query.seed}".encode())
+
+
+def _key_of(event: msg.NodeEvent) -> msg.Key:
+    return event.query.key if isinstance(event, msg.Asked) else getattr(event, "key", ("", 0))
+
+
+_HANDLERS: dict[type[Any], Callable[..., None]] = {
+    msg.Asked: Node._asked,
+    msg.Drafted: Node._drafted,
+    msg.Scored: Node._scored,
+    msg.DraftFailed: Node._draft_failed,
+    msg.Accepted: Node._peer_accepted,
+    msg.Rejected: Node._peer_rejected,
+    msg.Alive: Node._alive,
+    msg.Cancelled: Node._cancelled,
+    msg.Tick: Node._tick,
+    msg.PeerDown: Node._peer_down,
+    msg.PeerUp: Node._peer_up,
+    msg.Rewired: Node._rewired,
+    msg.Outcome: Node._outcome,
+}

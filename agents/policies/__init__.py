@@ -1,0 +1,21 @@
+"""Policies: given what an agent knows about a query, answer it, forward it, or decline it."""
+
+from __future__ import annotations
+
+from agents.policies.base import Answer, Decision, Decline, Forward, Policy, View
+from agents.policies.threshold import Always, RefusalPolicy, Reliability
+
+POLICIES: dict[str, type[Policy]] = {"refusal": RefusalPolicy, "reliability": Reliability, "always": Always}
+
+__all__ = [
+    "POLICIES",
+    "Always",
+    "Answer",
+    "Decision",
+    "Decline",
+    "Forward",
+    "Policy",
+    "RefusalPolicy",
+    "Reliability",
+    "View",
+]

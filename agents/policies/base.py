@@ -1,0 +1,69 @@
+"""What a policy sees and what it may decide."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from agents.messages import Card, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that one agent knows about one query.
+
+    ``confidence`` is the calibrated probability that the agent's own answer would be right (None where its
+    assessor gives none), ``refused`` whether it said the refusal sentence. ``neighbours`` are those it may
+    forward to, in the topology's order: none that is down, visited, too dear or too short of context.
+    ``budget`` is what is left of ``max_cost`` (None: unbounded).
+    """
+
+    agent: Card
+    alpha: float
+    confidence: float | None
+    refused: bool
+    neighbours: tuple[Card, ...]
+    budget: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answer it oneself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Forward it to ``peer``, one of the view's neighbours."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """Nobody here should answer it; legal only where the caller allows it, else the agent must answer."""
+
+
+Decision: TypeAlias = Answer | Forward | Decline
+
+
+class Policy:
+    """One decision rule. ``assesses`` is False where the decision needs no self-assessment,
+    ``needs_probability`` True where it needs a confidence, ``learns`` True where it wants outcomes.
+    """
+
+    assesses: bool = True
+    needs_probability: bool = False
+    learns: bool = False
+
+    def decide(self, view: View, rng: random.Random) -> Decision:
+        """Decide about one query; the same view and random state give the same decision."""
+        raise NotImplementedError
+
+    def learn(self, outcome: Outcome) -> None:
+        """Hear what became of a query that went through this agent."""
+
+
+def pass_on(view: View) -> Decision:
+    """Forward to the topology's first choice; decline where there is nobody."""
+    return Forward(view.neighbours[0].name) if view.neighbours else Decline()

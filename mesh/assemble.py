@@ -1,0 +1,52 @@
+"""From a checked configuration to what an agent is built from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from agents.calibration import Calibration
+from agents.engines.base import Setup
+from agents.messages import Card
+from agents.node import Settings
+from agents.spec import AgentSpec, check
+from mesh.config import AgentConfig, MeshConfig
+
+WITHOUT_GPUS = ("scripted", "openai", "replay")  # engines whose work, if any, is done elsewhere
+
+
+def agent_specs(config: MeshConfig, models_dir: Path | None = None) -> dict[str, AgentSpec]:
+    """One spec for every agent of ``config``; calibration files are read here, so that they travel as values.
+
+    Raises:
+        ConfigError: a plug-in's option is wrong, or a calibration cannot be read.
+    """
+    return {agent.name: agent_spec(config, agent, models_dir) for agent in config.agents}
+
+
+def agent_spec(config: MeshConfig, agent: AgentConfig, models_dir: Path | None = None) -> AgentSpec:
+    """The spec of one agent; it need not be one of ``config``'s own (an agent that joins)."""
+    limits = config.limits_for(agent)
+    options: dict[str, Any] = dict(agent.assessor.options)
+    uses_gpus = agent.engine.kind not in WITHOUT_GPUS
+    mean_work = agent.mean_work
+    if isinstance(options.get("calibration"), str | Path):
+        options["calibration"] = Calibration.load(options["calibration"]).to_json()
+        if "mean_work" not in agent.model_fields_set:
+            mean_work = options["calibration"]["meta"].get("mean_work") or mean_work
+    spec = AgentSpec(
+        Card(agent.name, agent.cost, mean_work),
+        Setup(agent.name, agent.model, agent.local_name, models_dir, agent.adapter, config.seed),
+        (agent.engine.kind, dict(agent.engine.options)),
+        (agent.policy.kind, dict(agent.policy.options)),
+        (agent.assessor.kind, options),
+        Settings(agent.prompt, agent.temperature, config.seed, limits.running, limits.waiting, limits.stall_s),
+        agent.context,
+        limits.lease_s,
+        limits.tick_s,
+        float(agent.num_gpus) if agent.num_gpus != "auto" else None if uses_gpus else 0.0,
+        agent.num_cpus,
+        dict(agent.resources),
+    )
+    check(spec)
+    return spec

@@ -1,0 +1,346 @@
+"""``Mesh``: many agents as one thing you can ask."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from agents.errors import AgentError, MeshError, QueryError
+from agents.messages import Outcome, Query, Reply
+from mesh.asking import ask as ask_owner
+from mesh.assemble import agent_spec, agent_specs
+from mesh.background import Background, closed
+from mesh.config import AgentConfig, MeshConfig, load, with_overrides
+from mesh.control import Control, open_control
+from mesh.owner import Owner
+from mesh.query import Asked, checked_query, flag, whole
+from mesh.tracing import Trace, reply_json
+
+T = TypeVar("T")
+_KEPT = 10_000  # replies remembered for feedback
+_GOODBYE_S = 1.0  # how long close() waits until agents have heard that their work is not wanted
+
+
+class Mesh:
+    """A pool of agents that route queries among themselves.
+
+    >>> with Mesh.from_yaml("scripted") as mesh:
+    ...     reply = mesh.ask("What is 2 + 2?", alpha=0.5)
+
+    Every method exists as a plain call, safe from any thread; ``aask`` and ``stream`` are for asyncio. Asking
+    starts the mesh where ``start`` was not called.
+
+    Args:
+        config: a checked configuration; ``from_yaml`` makes one.
+        models_dir: where models are looked for by their ``local_name`` before the hub; default ``MESH_MODELS``.
+        control: opens the hold on a mesh that runs already (see ``mesh.connect``); None: start one of one's own.
+    """
+
+    def __init__(
+        self,
+        config: MeshConfig,
+        models_dir: str | Path | None = None,
+        control: Callable[[], Coroutine[Any, Any, Control]] | None = None,
+    ) -> None:
+        folder = models_dir or os.environ.get("MESH_MODELS")
+        self.config, self.models_dir = config, Path(folder).expanduser().resolve() if folder else None
+        self._trace = Trace(config.trace if control is None else None)  # a running mesh has its own
+        self._background: Background | None = None
+        self._control: Control | None = None
+        self._connect = control
+        self._lock = threading.RLock()
+        self._closed = False
+        self._partings: set[asyncio.Task[None]] = set()  # cancellations on their way
+        self._replies: dict[str, Reply] = {}
+
+    @classmethod
+    def from_yaml(
+        cls, source: str | Path | Mapping[str, Any], models_dir: str | Path | None = None, **overrides: Any
+    ) -> Mesh:
+        """A mesh from a YAML file, a ready pool's name, or the same as a mapping; ``overrides`` replace its settings.
+
+        Raises:
+            ConfigError: tells every wrong key, its value, its line, and what would be right.
+        """
+        config = load(source)
+        return cls(with_overrides(config, **overrides) if overrides else config, models_dir)
+
+    # ------------------------------------------------------------------ life
+
+    def start(self) -> Mesh:
+        """Start every agent and wait until all can answer; does nothing on a started mesh.
+
+        Raises:
+            PlacementError, ConfigError: an agent cannot start, and why.
+        """
+        with self._lock:
+            if self._closed:
+                raise closed(self.config.name)
+            if self._control is None:
+                if self._connect is None:
+                    specs = agent_specs(self.config, self.models_dir)
+                    self._open(lambda: open_control(self.config, specs, self._trace))
+                else:
+                    self._open(self._connect)
+        return self
+
+    def close(self) -> None:
+        """End what this object started: every agent of its own, nothing of a mesh that it is connected to.
+
+        Whoever still waits for a reply gets MeshClosed.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            if self._background is not None:
+                self._background.check_thread()
+            self._closed = True
+        try:
+            if self._background is not None:
+                self._background.close(self._end)
+        finally:
+            self._trace.close()
+
+    def __enter__(self) -> Mesh:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ asking
+
+    def ask(self, query: Asked, alpha: float | None = None, **options: Any) -> Reply:
+        """Ask, and wait for the reply.
+
+        Args:
+            query: a text, or chat messages ``{"role": ..., "content": ...}`` of which the last is the user's.
+            alpha: preference in [0, 1]: 0 wants the best answer, 1 the cheapest; default: the configuration's.
+            max_tokens: bounds the answer. deadline_s: bounds the wait. max_cost: bounds the full cost.
+            entry: where to begin instead of the entry agent. may_decline: "nobody here knows" is a legal reply.
+            id: the query's id. seed: what randomness follows from; default: the query's text.
+
+        Raises:
+            QueryError: the query, alpha or an option is wrong.
+            DeadlineExceeded, NoAgentLeft, AgentBusy: nobody could answer in time, or at all.
+        """
+        return self._call(self._ask, *self._begin(query, alpha, **options))
+
+    def submit(self, query: Asked, alpha: float | None = None, **options: Any) -> Future[Reply]:
+        """Ask, and get a future; cancelling it stops whoever works on the query."""
+        return self._submit(self._ask, *self._begin(query, alpha, **options))
+
+    async def aask(self, query: Asked, alpha: float | None = None, **options: Any) -> Reply:
+        """``ask`` for asyncio; cancelling the task stops whoever works on the query."""
+        checked = self._query(query, alpha, **options)
+        await asyncio.to_thread(self.start)
+        return await asyncio.wrap_future(self._submit(self._ask, *checked))
+
+    def ask_many(
+        self, queries: Iterable[Asked], alpha: float | None = None, concurrency: int = 64, **options: Any
+    ) -> list[Reply | MeshError]:
+        """Ask all of them, ``concurrency`` at a time; the replies in order, an error in place of one that failed."""
+        self._query("options are wrong for every query, or for none", alpha, **options)
+        self.start()
+        places = threading.Semaphore(whole("concurrency", concurrency, 1))
+        futures: list[Future[Reply]] = []
+        try:
+            for query in queries:
+                places.acquire()
+                try:
+                    future = self.submit(query, alpha, **options)
+                except MeshError as error:
+                    future = Future()
+                    future.set_exception(error)
+                future.add_done_callback(lambda _: places.release())
+                futures.append(future)
+            return [_outcome(future) for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()  # interrupted: nobody wants them any more
+
+    def stream(self, query: Asked, alpha: float | None = None, **options: Any) -> Iterator[str | Reply]:
+        """The answer's text piece by piece as it comes, then the ``Reply``; breaking off cancels the query."""
+        checked = self._begin(query, alpha, **options)
+        pieces: queue.SimpleQueue[str | Reply | None] = queue.SimpleQueue()
+        ended = self._pump(pieces.put, *checked)
+        try:
+            while (piece := pieces.get()) is not None:
+                yield piece
+            ended.result()
+        finally:
+            ended.cancel()
+
+    async def astream(self, query: Asked, alpha: float | None = None, **options: Any) -> AsyncGenerator[str | Reply]:
+        """``stream`` for asyncio."""
+        checked = self._query(query, alpha, **options)
+        await asyncio.to_thread(self.start)
+        pieces: asyncio.Queue[str | Reply | None] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def put(piece: str | Reply | None) -> None:
+            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        ended = self._pump(put, *checked)
+        try:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+            ended.result()
+        finally:
+            ended.cancel()
+
+    def feedback(self, reply_id: str, right: bool) -> None:
+        """Say whether a reply was right: agents on its path that learn hear of it.
+
+        Raises:
+            QueryError: no such reply among the last ten thousand, or ``right`` is neither True nor False.
+        """
+        reply = self._replies.get(reply_id)
+        if reply is None:
+            raise QueryError(
+                f"reply_id: {reply_id!r}; it must be the id of one of the last {_KEPT} replies of this mesh"
+            )
+        running, right = self._running, flag("right", right)
+        self._trace("feedback", id=reply_id, right=right)
+        self._call(self._tell_path, running, reply, right)
+
+    # ------------------------------------------------------------------ agents
+
+    def add_agent(self, agent: AgentConfig | Mapping[str, Any]) -> None:
+        """Start one more agent, which joins the topology. Raises ConfigError, PlacementError."""
+        self.start()
+        settings = agent.model_dump(exclude_unset=True) if isinstance(agent, AgentConfig) else agent
+        checked = load({"name": self.config.name, "seed": self.config.seed, "agents": [settings]}).agents[0]
+        self._call(self._running.add, agent_spec(self.config, checked, self.models_dir))
+
+    def remove_agent(self, name: str) -> None:
+        """End an agent, which leaves the topology. Raises ConfigError for an unknown one."""
+        self.start()
+        self._call(self._running.remove, name)
+
+    def update_agent(self, name: str, adapter: str | Path | None) -> None:
+        """Have an agent serve another adapter (None: its bare model); nobody's query is lost.
+
+        Raises:
+            AdapterError: it does not fit its model; nothing has changed.
+        """
+        self.start()
+        self._call(self._running.update, name, Path(adapter).resolve() if adapter else None)
+
+    def status(self) -> list[dict[str, Any]]:
+        """One row an agent: name, state, cost, GPUs, pid, queries in hand and queued, what its engine says."""
+        self.start()
+        return self._call(self._running.status)
+
+    # ------------------------------------------------------------------ within
+
+    @property
+    def _running(self) -> Control:
+        if self._control is None or self._closed:
+            raise closed(self.config.name)
+        return self._control
+
+    def _open(self, control: Callable[[], Coroutine[Any, Any, Control]]) -> None:
+        self._background = Background(self.config.name)
+        try:
+            self._control = self._call(control)
+        except BaseException:
+            self.close()
+            raise
+
+    def _submit(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> Future[T]:
+        assert self._background is not None
+        return self._background.submit(work, *args)
+
+    def _call(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        assert self._background is not None
+        return self._background.call(work, *args)
+
+    async def _end(self) -> None:
+        """The last that happens: agents hear which work is not wanted any more, then one's own are ended."""
+        if self._partings:
+            await asyncio.wait(self._partings, timeout=_GOODBYE_S)
+        if self._control is not None:
+            await self._control.close()
+
+    def _pump(self, put: Callable[[str | Reply | None], object], query: Query, entry: str | None) -> Future[None]:
+        """Give ``put`` every piece, then None; cancelling what comes back cancels the query."""
+
+        async def pump() -> None:
+            async with contextlib.aclosing(self._stream(query, entry)) as pieces:
+                async for piece in pieces:
+                    put(piece)
+
+        ended = self._submit(pump)
+        ended.add_done_callback(lambda _: put(None))
+        return ended
+
+    async def _ask(self, query: Query, entry: str | None) -> Reply:
+        *_, reply = [piece async for piece in self._stream(query, entry)]
+        assert isinstance(reply, Reply)
+        return reply
+
+    async def _stream(self, query: Query, entry: str | None) -> AsyncGenerator[str | Reply]:
+        running, limits = self._running, self.config.limits
+        directory = await running.directory()
+        if entry is not None and entry not in list(directory.cards):  # it may be anything, also unhashable
+            raise QueryError(f"entry: unknown agent {entry!r}; there are {', '.join(directory.cards)}")
+        owner = Owner(query, directory.entries(entry), directory.cards, self.config.max_attempts, limits.stall_s)
+        name = query.id.partition("#")[0]
+        self._trace("asked", id=name, alpha=query.alpha)
+        try:
+            async with contextlib.aclosing(ask_owner(owner, running.runtime, self._partings, limits.tick_s)) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, Reply):
+                        piece = replace(piece, id=name)
+                        self._remember(piece)
+                        await self._tell_path(running, piece, None)
+                    yield piece
+        except asyncio.CancelledError:
+            self._trace("cancelled", id=name)
+            raise
+        except Exception as error:
+            self._trace("failed", id=name, error=type(error).__name__, why=str(error))
+            raise
+
+    def _remember(self, reply: Reply) -> None:
+        self._trace("answered", **reply_json(reply))
+        self._replies[reply.id] = reply
+        while len(self._replies) > _KEPT:
+            self._replies.pop(next(iter(self._replies)))
+
+    async def _tell_path(self, running: Control, reply: Reply, right: bool | None) -> None:
+        """Tell those on the path that learn what became of the query."""
+        cards = (await running.directory()).cards
+        outcome = Outcome(reply.id, reply.alpha, reply.path, reply.cost, reply.full_cost, right)
+        for name in dict.fromkeys(hop.agent for hop in reply.path):
+            if name in cards and cards[name].learns:
+                with contextlib.suppress(AgentError):  # it died since: it has nothing to learn
+                    await running.runtime.tell(name, outcome)
+
+    def _begin(self, query: Asked, alpha: float | None, **options: Any) -> tuple[Query, str | None]:
+        checked = self._query(query, alpha, **options)
+        self.start()
+        return checked
+
+    def _query(self, query: Asked, alpha: float | None, **options: Any) -> tuple[Query, str | None]:
+        defaults = {key: getattr(self.config, key) for key in ("alpha", "deadline_s", "max_tokens")}
+        given = {**options, "alpha": alpha} if alpha is not None else options
+        return checked_query(query, {**defaults, **given})
+
+
+def _outcome(future: Future[Reply]) -> Reply | MeshError:
+    try:
+        return future.result()
+    except MeshError as error:
+        return error

@@ -1,0 +1,33 @@
+"""Who is in a mesh and who may forward to whom: a topology and everyone's card, as one immutable value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from agents.messages import Card
+from topologies import Topology
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """What agents know of each other (``agents.node.Links``) and callers of where to begin."""
+
+    topology: Topology | None
+    cards: Mapping[str, Card]
+    down: frozenset[str] = frozenset()
+
+    def neighbours(self, name: str, down: frozenset[str] = frozenset()) -> Sequence[str]:
+        """To whom ``name`` may forward; those behind a neighbour that is down stand in for it."""
+        return self.topology.neighbours(name, down) if self.topology and name in self.cards else ()
+
+    def entries(self, first: str | None = None) -> tuple[str, ...]:
+        """Where a caller may begin, in order: ``first`` or the topology's entry, then whom to try without it; whoever
+        is down comes last.
+        """
+        names = self.topology.entries() if self.topology else ()
+        names = tuple(sorted(names, key=self.down.__contains__))
+        return names if first is None else (first, *(name for name in names if name != first))
+
+
+NOBODY = Directory(None, {})

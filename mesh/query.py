@@ -1,0 +1,88 @@
+"""What a caller may ask: everything that can be wrong with a query is found here, before anybody works on it."""
+
+from __future__ import annotations
+
+import math
+import uuid
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from agents.errors import QueryError
+from agents.messages import Message, Query
+
+Asked: TypeAlias = str | Sequence[Mapping[str, str]]
+ROLES = ("system", "user", "assistant")
+OPTIONS = ("alpha", "max_tokens", "deadline_s", "max_cost", "entry", "may_decline", "id", "seed")
+
+
+def checked_query(query: Asked, options: Mapping[str, Any]) -> tuple[Query, str | None]:
+    """The query, and the agent to enter at (None: the topology's entry).
+
+    Args:
+        query: a text, or chat messages of which the last is the user's.
+        options: alpha, deadline_s and max_tokens; and any other of ``OPTIONS``.
+
+    Raises:
+        QueryError: names the field, its value, and what would be right.
+    """
+    unknown = options.keys() - set(OPTIONS)
+    if unknown:
+        raise QueryError(f"unknown option {min(unknown)!r}: use {', '.join(OPTIONS)}")
+    messages = _messages(query)
+    seed = zlib.crc32("\0".join(message.content for message in messages).encode("utf-8", "backslashreplace"))
+    budget = options.get("max_cost")
+    return Query(
+        id=f"{options.get('id', '')}#{uuid.uuid4().hex}".removeprefix("#"),  # two clients may use one id
+        messages=messages,
+        alpha=check_alpha(options["alpha"]),
+        remaining_s=_positive("deadline_s", options["deadline_s"]),
+        max_tokens=whole("max_tokens", options["max_tokens"], 1),
+        max_cost=None if budget is None else _positive("max_cost", budget),
+        may_decline=flag("may_decline", options.get("may_decline", False)),
+        seed=whole("seed", options.get("seed", seed), 0),
+    ), options.get("entry")
+
+
+def check_alpha(alpha: object) -> float:
+    """``alpha`` as a number in [0, 1]. Raises QueryError."""
+    number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
+    if not (number and 0 <= alpha <= 1):  # type: ignore[operator]
+        raise QueryError(f"alpha: {alpha!r}; it must be a number from 0 (best answer) to 1 (lowest cost)")
+    return float(alpha)  # type: ignore[arg-type]
+
+
+def _positive(field: str, value: object) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and 0 < value < math.inf):  # type: ignore[operator]
+        raise QueryError(f"{field}: {value!r}; it must be a number above 0")
+    return value  # type: ignore[return-value]
+
+
+def whole(field: str, value: object, least: int) -> int:
+    """``value`` where it is a whole number, ``least`` or more. Raises QueryError."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise QueryError(f"{field}: {value!r}; it must be a whole number from {least} on")
+    return value
+
+
+def flag(field: str, value: object) -> bool:
+    """``value`` where it is a bool. Raises QueryError."""
+    if not isinstance(value, bool):
+        raise QueryError(f"{field}: {value!r}; it must be True or False")
+    return value
+
+
+def _messages(query: Asked) -> tuple[Message, ...]:
+    chat: Any = [{"role": "user", "content": query}] if isinstance(query, str) else query
+    if not isinstance(chat, Sequence) or not chat:
+        raise QueryError(f"query: {query!r}; it must be a text, or a list of chat messages")
+    for place, message in enumerate(chat):
+        fits = isinstance(message, Mapping) and set(message) >= {"role", "content"}
+        if not fits or message["role"] not in ROLES or not isinstance(message["content"], str):
+            raise QueryError(
+                f"query[{place}]: {message!r}; it must have a role of {', '.join(ROLES)}, and a content of text"
+            )
+    if chat[-1]["role"] != "user" or not chat[-1]["content"].strip():
+        raise QueryError(f"query: the last message is {chat[-1]!r}; it must be the user's, and not empty")
+    return tuple(Message(message["role"], message["content"]) for message in chat)

@@ -1,0 +1,280 @@
+"""Named meshes on a Ray cluster that outlive whoever started them: up, down, connect."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from agents.actor import CALLS, NAMESPACE, PROBE_S
+from agents.errors import ConfigError, MeshClosed, MeshError
+from agents.spec import AgentSpec
+from mesh.assemble import agent_specs
+from mesh.client import Mesh
+from mesh.config import MeshConfig, load, with_overrides
+from mesh.control import OwnControl
+from mesh.directory import Directory
+from mesh.runtimes.ray import RayRuntime, is_ray_start, join_cluster, starter
+from mesh.supervisor import Supervisor
+from mesh.tracing import Trace
+
+log = logging.getLogger(__name__)
+_SUFFIX = "/@supervisor"
+_MARK = "--node-name=started-by-mesh-up"  # by which `down` knows the Ray that it may stop
+_FRESH_S = 2.0  # how long a client trusts what it knows of the members
+_CLOSE_S = 30.0  # what a supervisor may take to end everybody
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """A running mesh."""
+
+    name: str
+    config: MeshConfig
+
+
+class SupervisorActor(OwnControl):
+    """The supervisor of a mesh that outlives its starter, as a detached actor."""
+
+    def __init__(self, info: Info, specs: Mapping[str, AgentSpec]) -> None:
+        logging.basicConfig(level=logging.INFO)
+        config = info.config
+        self._info, self._trace = info, Trace(config.trace)
+        runtime = RayRuntime(info.name, config, detached=True)
+        topology, heartbeat_s = config.build_topology(), config.limits.heartbeat_s
+        super().__init__(Supervisor(specs, topology, runtime, heartbeat_s, trace=self._trace))
+
+    async def start(self) -> Directory:
+        return await self._supervisor.start()
+
+    async def info(self) -> Info:
+        return self._info
+
+    async def close(self) -> None:
+        await super().close()
+        self._trace.close()
+
+
+class RunningControl:
+    """A client's hold on a mesh that runs already; closing it ends nothing."""
+
+    def __init__(self, info: Info, supervisor: Any) -> None:
+        self.runtime = RayRuntime(info.name, info.config)
+        self._name, self._supervisor = info.name, supervisor
+        self._known: Directory | None = None
+        self._until = 0.0
+
+    async def directory(self) -> Directory:
+        if self._known is None or time.monotonic() > self._until:
+            try:
+                async with asyncio.timeout(PROBE_S):
+                    self._known = await self._reach(self._supervisor.directory.remote())
+            except (MeshClosed, TimeoutError) as error:
+                if self._known is None or not _members(self._name):
+                    raise MeshClosed(f"mesh {self._name!r} is down ({error or 'no answer'})") from None
+                log.error("%s: those known before are asked", error or f"no answer from mesh {self._name!r}")
+            self._until = time.monotonic() + _FRESH_S
+        return self._known
+
+    async def add(self, spec: AgentSpec) -> Directory:
+        return await self._changed(self._supervisor.add.remote(spec))
+
+    async def remove(self, name: str) -> Directory:
+        return await self._changed(self._supervisor.remove.remote(name))
+
+    async def update(self, name: str, adapter: Path | None) -> None:
+        await self._reach(self._supervisor.update.remote(name, adapter))
+
+    async def status(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await self._reach(self._supervisor.status.remote())
+        return rows
+
+    async def close(self) -> None:
+        """Nothing: the mesh goes on."""
+
+    async def _changed(self, call: Any) -> Directory:
+        self._known = None
+        directory: Directory = await self._reach(call)
+        return directory
+
+    async def _reach(self, call: Any) -> Any:
+        try:
+            return await call
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, MeshError):
+                raise error.cause from None
+            raise
+        except ray.exceptions.RayActorError:
+            raise MeshClosed(
+                f"mesh {self._name!r} is down, or at least its supervisor, so that nobody restarts its agents: "
+                "`mesh down` ends what is left of it, `mesh up` starts it anew"
+            ) from None
+
+
+def up(
+    source: str | Path | Mapping[str, Any] | MeshConfig,
+    name: str | None = None,
+    address: str | None = None,
+    models_dir: str | Path | None = None,
+) -> Info:
+    """Start a named mesh that stays up after this process; on a machine without Ray, that too is started.
+
+    Raises:
+        ConfigError: the pool is wrong, or a mesh of this name runs already.
+        PlacementError: an agent finds no place; nothing stays behind.
+    """
+    config = load(source)
+    if config.runtime != "ray":
+        config = with_overrides(config, runtime="ray")
+    folder = models_dir or os.environ.get("MESH_MODELS")
+    specs = agent_specs(config, Path(folder).expanduser().resolve() if folder else None)
+    if not join_cluster(address):
+        _start_ray()
+    try:
+        info = Info(name or config.name, config)
+        if _members(info.name):
+            raise ConfigError(f"name: a mesh {info.name!r} is up already; take it down, or choose another name")
+        options = {"name": info.name + _SUFFIX, "namespace": NAMESPACE, "lifetime": "detached", "num_cpus": 0}
+        supervisor = ray.remote(SupervisorActor).options(**options, max_concurrency=CALLS).remote(info, specs)
+        try:
+            _get(supervisor.start.remote())
+        except BaseException:  # Ctrl-C too: whatever has started is detached, and would stay
+            _end(info.name)
+            raise
+    except BaseException:
+        _stop_ray()
+        raise
+    return info
+
+
+def down(name: str | None = None, address: str | None = None) -> str:
+    """End a named mesh and nothing else; after the last one also the Ray that ``up`` started. Returns its name.
+
+    Of a mesh that has lost its supervisor, what is left is ended.
+
+    Raises:
+        ConfigError: there is no such mesh, or several and no name.
+    """
+    try:
+        name = _find(name, address)[1].name
+    except (ConfigError, MeshClosed):
+        if name is None or not _members(name):
+            raise
+    _end(name)
+    _stop_ray()
+    return name
+
+
+def connect(name: str | None = None, address: str | None = None) -> Mesh:
+    """A ``Mesh`` that asks a running one; closing it ends nothing.
+
+    Raises:
+        ConfigError: there is no such mesh, or several and no name.
+    """
+    supervisor, info = _find(name, address)
+
+    async def control() -> RunningControl:
+        return RunningControl(info, supervisor)
+
+    return Mesh(info.config, control=control)
+
+
+def running(address: str | None = None) -> list[str]:
+    """Names of the meshes that run on the cluster."""
+    if not join_cluster(address):
+        return []
+    return sorted(each.removesuffix(_SUFFIX) for each in _actors() if each.endswith(_SUFFIX))
+
+
+def _actors() -> list[str]:
+    if not ray.is_initialized():  # else Ray would look for a cluster by itself, for minutes
+        return []
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    return [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
+
+
+def _members(name: str) -> list[str]:
+    """What runs of a mesh: its agents' actors, and its supervisor's where that still lives."""
+    return [actor for actor in _actors() if actor.rpartition("/")[0] == name]
+
+
+def _end(name: str) -> None:
+    """End all that runs of a mesh, in good order where its supervisor still answers."""
+    try:
+        supervisor = ray.get_actor(name + _SUFFIX, namespace=NAMESPACE)
+        ray.get(supervisor.close.remote(), timeout=_CLOSE_S)
+    except (ValueError, ray.exceptions.RayError) as error:
+        log.warning("the supervisor of mesh %r cannot end it: %s", name, error)
+    for actor in _members(name):
+        with contextlib.suppress(ValueError):  # it has ended by itself
+            ray.kill(ray.get_actor(actor, namespace=NAMESPACE))
+
+
+def _find(name: str | None, address: str | None) -> tuple[Any, Info]:
+    names = running(address)
+    if name is None and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        told = f"up are {', '.join(names)}" if names else "none is up; start one with `mesh up POOL`"
+        if name is not None and _members(name):
+            told = "its supervisor has died; `mesh down` ends the agents it has left, `mesh up` starts it anew"
+        raise ConfigError(f"name: {'which mesh?' if name is None else f'no mesh {name!r}'}: {told}")
+    supervisor = ray.get_actor(name + _SUFFIX, namespace=NAMESPACE)
+    return supervisor, _get(supervisor.info.remote(), _CLOSE_S)
+
+
+def _get(call: Any, within_s: float | None = None) -> Any:
+    try:
+        return ray.get(call, timeout=within_s)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, MeshError):
+            raise error.cause from None
+        raise
+    except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
+        raise MeshClosed(f"the supervisor of the mesh has died, or does not answer: {error}") from None
+
+
+def _start_ray() -> None:
+    """Start a Ray head on this machine that outlives this process, and connect to it."""
+    cli = [sys.executable, "-m", "ray.scripts.scripts"]
+    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
+    subprocess.run([*cli, "get-auth-token", "--generate"], env=environment, capture_output=True, check=True)
+    process = subprocess.Popen(
+        [*cli, "start", "--head", "--block", "--port=0", "--include-dashboard=false", "--disable-usage-stats", _MARK],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise MeshError(f"Ray could not be started on this machine: `ray start --head` ended with {process.poll()}")
+        if join_cluster(None):
+            return
+        time.sleep(0.5)
+    process.terminate()
+    raise MeshError("Ray could not be started on this machine: no answer within 60 s")
+
+
+def _stop_ray() -> None:
+    """End the Ray that ``up`` started, once no mesh runs on it, and wait until it is gone."""
+    if not ray.is_initialized() or running() or not is_ray_start(pid := starter(), _MARK):
+        return
+    ray.shutdown()
+    os.kill(pid, signal.SIGTERM)  # its --block ends its children
+    until = time.monotonic() + 20
+    while is_ray_start(pid) and time.monotonic() < until:
+        time.sleep(0.2)

@@ -1,0 +1,184 @@
+"""Every agent an actor on a Ray cluster, pinned to the GPUs that it asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import uuid
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray._private.utils import read_ray_address
+
+from agents.actor import CALLS, NAMESPACE, AgentActor, RayTransport, actor_name
+from agents.errors import AgentDied, AgentError, AgentStalled, MeshError, PlacementError
+from agents.messages import Batch, Card, Key, NodeEvent, Rejected
+from agents.spec import AgentSpec
+from mesh.config import MeshConfig
+from mesh.directory import NOBODY, Directory
+
+log = logging.getLogger(__name__)
+
+
+class RayRuntime(RayTransport):
+    """Launches and reaches the actors of one mesh.
+
+    Args:
+        mesh: the mesh's name on the cluster.
+        config: how long an agent may wait for a place, take to load, and be silent.
+        detached: whether the agents outlive the process that launched them.
+    """
+
+    def __init__(self, mesh: str, config: MeshConfig, detached: bool = False) -> None:
+        super().__init__(mesh, config.limits.stall_s)
+        self.placement_timeout_s, self.start_timeout_s = config.placement_timeout_s, config.start_timeout_s
+        self.detached = detached
+        self._launched: set[str] = set()
+
+    async def launch(self, spec: AgentSpec, directory: Directory | None) -> Card:
+        gpus = spec.num_gpus if spec.num_gpus is not None else float("GPU" in ray.cluster_resources())
+        options = {
+            "name": actor_name(self.mesh, spec.name),
+            "namespace": NAMESPACE,
+            "lifetime": "detached" if self.detached else None,
+            "num_cpus": spec.num_cpus,
+            "num_gpus": gpus,
+            "resources": dict(spec.resources) or None,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "max_concurrency": CALLS,
+        }
+        actor = ray.remote(AgentActor).options(**options).remote(spec, self.mesh)
+        self.handles[spec.name] = actor
+        self._launched.add(spec.name)
+        try:
+            await self._placed(spec, gpus)
+            return await self.reach(spec.name, actor.start.remote(directory or NOBODY), self.start_timeout_s)
+        except BaseException:
+            await self.kill(spec.name)
+            raise
+
+    async def kill(self, agent: str) -> None:
+        with contextlib.suppress(AgentDied):
+            handle = self.handle(agent)
+            with contextlib.suppress(AgentError):
+                await self.reach(agent, handle.close.remote(), self.probe_s)
+            ray.kill(handle)
+        self.handles.pop(agent, None)
+        self._launched.discard(agent)
+
+    async def tell(self, agent: str, event: NodeEvent) -> None:
+        await self.reach(agent, self.handle(agent).tell.remote(event), self.probe_s)
+
+    async def pull(self, agent: str, key: Key, cursor: int, wait_s: float) -> Batch | Rejected:
+        return await self.reach(agent, self.handle(agent).pull.remote(key, cursor, wait_s), wait_s + self.probe_s)
+
+    async def watch(self, agent: str) -> None:
+        with contextlib.suppress(AgentError):
+            await self.reach(agent, self.handle(agent).lifetime.remote())
+
+    async def healthy(self, agent: str) -> bool:
+        return await self.reach(agent, self.handle(agent).healthy.remote(), self.probe_s)
+
+    async def status(self, agent: str) -> dict[str, Any]:
+        return await self.reach(agent, self.handle(agent).status.remote(), self.probe_s)
+
+    async def load_adapter(self, agent: str, path: Path | None) -> None:
+        await self.reach(agent, self.handle(agent).load_adapter.remote(path), self.start_timeout_s)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(self.kill(agent) for agent in list(self._launched)))
+
+    async def _placed(self, spec: AgentSpec, gpus: float) -> None:
+        """Wait until Ray has found a place, or say what the agent waits for."""
+        try:
+            ready = self.handles[spec.name].__ray_ready__.remote()
+            await self.reach(spec.name, ready, self.placement_timeout_s)
+        except AgentStalled as error:
+            wants = {"GPU": gpus, "CPU": spec.num_cpus, **spec.resources}
+            has, free = ray.cluster_resources(), ray.available_resources()
+            told = [
+                f"{amount:g} {what} (the cluster has {has.get(what, 0):g}, {free.get(what, 0):g} of them free)"
+                for what, amount in wants.items()
+                if amount
+            ]
+            raise PlacementError(
+                f"agent {spec.name!r} waits for {' and '.join(told) or 'a place'} since "
+                f"{self.placement_timeout_s:g} s: free some, add a node, or ask for less in num_gpus, num_cpus, "
+                f"resources ({error})"
+            ) from None
+
+
+def join_cluster(address: str | None = None) -> bool:
+    """Connect this process to the cluster at ``address``, or to the one that runs here; False where none does.
+
+    A cluster that another program started for itself, and which will end with it, does not count.
+
+    Raises:
+        MeshError: nothing answers at ``address``, or at the environment's RAY_ADDRESS.
+    """
+    if ray.is_initialized():
+        return True
+    asked = address or os.environ.get("RAY_ADDRESS")
+    found = asked or read_ray_address()
+    try:
+        if found is not None and _answers(found):
+            _init(found)
+            if asked or not _is_private():
+                return True
+            ray.shutdown()
+    except ConnectionError as error:  # it is on its way down, or wants another token
+        log.warning("the Ray cluster at %s does not let us in: %s", found, error)
+    if asked:
+        raise MeshError(f"no Ray cluster answers at {asked}: is its head up, the port open, the token right?")
+    return False
+
+
+def _answers(address: str) -> bool:
+    """Whether anything listens there; Ray itself would try for minutes where a cluster has gone."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=3).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _is_private() -> bool:
+    """Whether the cluster was started by some program's own ``ray.init``, not by ``ray start``."""
+    pid = starter()
+    return pid != os.getpid() and Path(f"/proc/{pid}").exists() and not is_ray_start(pid)
+
+
+def starter() -> int:
+    """The id of the process that started the Ray that this one is connected to, on the head's machine."""
+    return int(ray._private.worker.global_worker.node.session_name.rpartition("_")[2])
+
+
+def own_runtime(config: MeshConfig) -> RayRuntime:
+    """A runtime for a mesh that ends with this process, on a cluster that runs or on one of its own."""
+    if not join_cluster():
+        _init("local", include_dashboard=False)
+    return RayRuntime(f"{config.name}-{uuid.uuid4().hex[:8]}", config)
+
+
+def _init(address: str, **options: Any) -> None:
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # it warns of each cluster's token
+    if address != "local":  # Ray itself looks for a token only where the address is "auto"
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # num_gpus=0 leaves the devices as they are
+    ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR, **options)
+
+
+def is_ray_start(pid: int, mark: str = "") -> bool:
+    """Whether ``pid`` is a ``ray start`` that runs here, with ``mark`` among its words."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"start" in command and b"ray" in command and mark.encode() in command

@@ -1,0 +1,117 @@
+"""Calibrating a pool end to end: scripted agents, asked alone, whose scores say nothing or everything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.calibration import Calibration
+from agents.errors import ConfigError
+from mesh.assemble import agent_specs
+from mesh.config import load
+from mesh.questions import Question, split
+from training.calibrate import calibrate, fitted, validation_rows
+
+
+def pool(**settings: Any) -> dict[str, Any]:
+    agents = [
+        {"name": "sure", "cost": 0.1, "engine": {"kind": "scripted", "answer": "A", "confidence": "random"}},
+        {"name": "unsure", "cost": 0.9, "engine": {"kind": "scripted", "answer": "B", "confidence": "random"}},
+    ]
+    defaults = {"assessor": "likelihood", "policy": "reliability", "prompt": "plain"}
+    return {"name": "two", "runtime": "local", "agents": agents, "defaults": defaults, **settings}
+
+
+def questions(count: int) -> list[Question]:
+    return [Question(f"q{i}", f"Which, {i}?", "task", ("sun", "moon"), "AB"[i % 4 == 0]) for i in range(count)]
+
+
+def test_maps_are_fitted_and_used(tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    rows = questions(40)
+    results = calibrate(load(pool()), rows, tmp_path, progress=lambda *step: seen.append(step))
+    assert [result.agent for result in results] == ["sure", "unsure"]
+    assert seen[-1] == ("unsure", 40, 40)
+    sure, unsure = (result.meta for result in results)
+    assert (sure["n"], sure["accuracy"], unsure["accuracy"]) == (40, 0.75, 0.25)
+    assert sure["tasks"] == {"task": {"n": 40, "accuracy": 0.75}}
+    # the prompt's 11 words and one piece of answer, which counts four times
+    words = len(
+        [
+            "Choose",
+            "the",
+            "correct",
+            "option.",
+            "Reply",
+            "with",
+            "its",
+            "letter",
+            "only.",
+            "Which,",
+            "1?",
+            "A.",
+            "sun",
+            "B.",
+            "moon",
+        ]
+    )
+    assert sure["mean_work"] == words + 4
+
+    calibrated = pool()
+    calibrated["agents"][0]["assessor"] = {"kind": "likelihood", "calibration": str(results[0].path)}
+    spec = agent_specs(load(calibrated))["sure"]
+    assert spec.card.mean_work == words + 4
+    assert abs(Calibration.load(results[0].path)(-0.7, 0.5) - 0.75) < 0.2  # the score is noise: p is the base rate
+
+
+def test_a_run_that_broke_off_goes_on(tmp_path: Path) -> None:
+    calibrate(load(pool()), questions(6), tmp_path, agents=["sure"])
+    file = tmp_path / "sure.replies.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:4]) + lines[4][:30])
+    steps: list[int] = []
+    calibrate(
+        load(pool()), questions(6), tmp_path, agents=["sure"], progress=lambda name, done, all: steps.append(done)
+    )
+    assert steps == [5, 6]
+    assert {json.loads(line)["question"] for line in file.read_text().splitlines()} == {f"q{i}" for i in range(6)}
+
+
+def test_an_agent_told_its_scenario_is_asked_over_a_grid_of_alphas(tmp_path: Path) -> None:
+    (result,) = calibrate(
+        load(pool(defaults={**pool()["defaults"], "prompt": "scenario"})), questions(4), tmp_path, agents=["sure"]
+    )
+    assert result.calibration.alphas == (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def test_refused_drafts_are_no_rows(tmp_path: Path) -> None:
+    refusing = pool()
+    refusing["agents"][0]["engine"]["refuse"] = 1.0
+    with pytest.raises(ConfigError, match="no reply has a score"):
+        calibrate(load(refusing), questions(4), tmp_path, agents=["sure"])
+
+
+def test_what_cannot_be_calibrated(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown agent 'nobody'; there are sure, unsure"):
+        calibrate(load(pool()), questions(2), tmp_path, agents=["nobody"])
+    with pytest.raises(ConfigError, match="there are no validation rows"):
+        calibrate(load(pool()), [], tmp_path)
+    plain = load(pool(defaults={"assessor": "refusal", "policy": "refusal"}))
+    with pytest.raises(
+        ConfigError, match="assessor 'refusal' gives no score to fit: use first_token, likelihood, p_true"
+    ):
+        calibrate(plain, questions(2), tmp_path)
+    (tmp_path / "none.jsonl").write_text("")
+    with pytest.raises(ConfigError, match="no reply has a score"):
+        fitted(tmp_path / "none.jsonl", questions(2))
+
+
+def test_validation_rows_are_those_of_the_hash() -> None:
+    rows = validation_rows(questions(200))
+    assert 20 < len(rows) < 60
+    assert all(split(row.id) == "validation" for row in rows)
+    assert len(validation_rows(questions(200), limit=3)) == 3
+    assert validation_rows(questions(200), tasks=["other"]) == []

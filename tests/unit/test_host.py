@@ -1,0 +1,74 @@
+"""The shell around a node: what becomes of callers, timers and answers when something is slow or breaks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agents.host import Host
+from agents.messages import Accepted, Batch, Rejected
+from agents.spec import open_host
+from mesh.assemble import agent_specs
+from mesh.config import load
+from mesh.directory import NOBODY
+from mesh.runtimes.local import LocalRuntime
+from mesh.simulate import question
+from tests.pools import pool
+
+
+async def opened(engine: dict[str, Any], links: Any = NOBODY, **limits: float) -> Host:
+    settings = pool(engine={"refuse": 0.0, **engine}, agents=1, limits={"tick_s": 0.02, **limits})
+    return await open_host(agent_specs(load(settings))["a0"], links, LocalRuntime())
+
+
+async def test_an_answer_is_not_given_up_while_its_owner_waits_for_it() -> None:
+    host = await opened({"piece_s": 0.3, "pieces": 2}, lease_s=0.1)
+    asked = question(0, 0.5)
+    begun = await host.route(asked)
+    assert isinstance(begun, Accepted)
+    rest = await host.pull(asked.key, 1)
+    assert isinstance(rest, Batch)
+    assert rest.end is not None
+    assert rest.end.finish == "stop"
+    await host.close()
+
+
+async def test_an_answer_is_given_up_when_its_owner_has_stopped_waiting() -> None:
+    host = await opened({"piece_s": 0.05, "pieces": 200, "answer": "word " * 200}, lease_s=0.1)
+    asked = question(0, 0.5)
+    await host.route(asked)
+    pull = asyncio.create_task(host.pull(asked.key, 1))
+    await asyncio.sleep(0.01)
+    pull.cancel()
+    await asyncio.sleep(0.3)
+    assert not await host.probe(asked.key)
+    assert host.engine.running() == 0
+    await host.close()
+
+
+class Breaks:
+    """Links that, from some moment on, cannot be walked any more."""
+
+    cards = NOBODY.cards
+    broken = False
+
+    def neighbours(self, name: str, down: frozenset[str] = frozenset()) -> Sequence[str]:
+        if self.broken:
+            raise LookupError("the registry is gone")
+        return ()
+
+
+async def test_timers_go_on_after_a_plug_in_has_raised(caplog: pytest.LogCaptureFixture) -> None:
+    links = Breaks()
+    host = await opened({"stall": 1.0, "pieces": 1}, links, stall_s=0.05)
+    asking = asyncio.create_task(host.route(replace(question(0, 0.5), remaining_s=0.4)))
+    await asyncio.sleep(0.02)
+    links.broken = True
+    result = await asyncio.wait_for(asking, 2)
+    assert isinstance(result, Rejected)
+    assert "the registry is gone" in caplog.text
+    await host.close()

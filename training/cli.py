@@ -1,0 +1,66 @@
+"""``mesh train``: what makes agents know themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+app = typer.Typer(help="Make agents know themselves.", no_args_is_help=True)
+
+
+@app.callback()
+def main() -> None:
+    """Make agents know themselves."""
+
+
+@app.command()
+def calibrate(
+    pool: Annotated[str, typer.Option(help="A ready pool's name, or a YAML file.")],
+    data: Annotated[list[str], typer.Option(help="Question files, or names in MESH_DATA; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="Where the maps and the replies go.")],
+    models_dir: Annotated[Path | None, typer.Option(help="Where models lie by their local_name.")] = None,
+    agent: Annotated[list[str] | None, typer.Option(help="Only this agent; may be repeated.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many rows a task.", min=1)] = None,
+    kind: Annotated[str, typer.Option(help="isotonic, platt, or auto: by held-out Brier score.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of the held-out folds.")] = 0,
+) -> None:
+    """Fit p = g(score, alpha) of every agent on validation rows; a run that broke off goes on where it stopped."""
+    from mesh.config import load
+    from mesh.questions import read_questions
+    from training.calibrate import calibrate, judged, validation_rows
+    from training.threshold import best_gamma
+
+    rows = {row.id: row for name in data for row in read_questions(name)[0]}  # files may share rows
+    questions = validation_rows(rows.values(), task or (), limit)
+    with Progress(console=Console(stderr=True)) as bars:
+        tasks = {}
+
+        def progress(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done)
+
+        config = load(pool)
+        results = calibrate(config, questions, out, models_dir, agent or (), kind, seed, progress)
+    table = Table(title=f"calibrated on {len(questions)} validation rows; scores are of held-out folds")
+    for column in ("agent", "map", "rows", "accuracy", "AUROC", "ECE", "Brier", "mean work", "file"):
+        table.add_column(column, justify="left" if column in ("agent", "map", "file") else "right")
+    for result in results:
+        meta = result.meta
+        figures = [meta[key] for key in ("accuracy", "auroc", "ece", "brier")]
+        told = ["-" if value is None else f"{value:.3f}" for value in figures]
+        table.add_row(result.agent, meta["kind"], str(meta["n"]), *told, str(meta["mean_work"]), str(result.path))
+    Console().print(table)
+    costs = {each.name: each.cost for each in config.agents}
+    if len(results) > 1:
+        line = sorted(results, key=lambda result: costs[result.agent])
+        gamma, utilities = best_gamma([(costs[result.agent], judged(result, questions)) for result in line])
+        told = ", ".join(f"{alpha:g}: {value:.3f}" for alpha, value in utilities[gamma].items())
+        paper = ", ".join(f"{value:.3f}" for value in utilities[0.5].values())
+        Console().print(f"best gamma for a cascade of these: {gamma:g} (utility at alpha {told}; with 0.5: {paper})")
