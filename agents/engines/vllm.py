@@ -175,7 +175,7 @@ class VllmEngine:
             if engine.output_handler:
                 engine.output_handler.cancel()  # else it reports the end of EngineCore as a failure
             self._end_requests(engine)
-            await asyncio.to_thread(engine.shutdown, 2.0)
+            await asyncio.to_thread(_shut, engine, 2.0)
         if guard is not None:
             await asyncio.to_thread(guard.close)
 
@@ -215,7 +215,7 @@ class VllmEngine:
         """A thread cannot be stopped: what it has made is ended as soon as it is there."""
         if loading.exception() is None:
             engine, self._engine = self._engine, None
-            engine.shutdown(0.0)
+            asyncio.get_running_loop().run_in_executor(None, _shut, engine, 0.0)
 
     def _load(self) -> None:
         from vllm import AsyncEngineArgs, __version__
@@ -314,3 +314,10 @@ class VllmEngine:
             raise
         except Exception as error:
             raise EngineError(self.setup.agent, f"{type(error).__name__}: {error}") from error
+
+
+def _shut(engine: Any, within_s: float) -> None:
+    """End an AsyncLLM and its processes. vLLM leaves its ZeroMQ context, with a thread and files, to chance."""
+    context = engine.engine_core.resources.ctx
+    engine.shutdown(within_s)
+    context.destroy(linger=0)
