@@ -7,18 +7,38 @@ A shell (Ray, asyncio, virtual time) turns every outcome into an *event*, gives 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Any, Literal, TypeAlias, TypeVar, dataclass_transform
+
+T = TypeVar("T")
 
 Key: TypeAlias = tuple[str, int]
 Verdict: TypeAlias = Literal["answered", "refused", "declined", "failed"]
 Finish: TypeAlias = Literal["stop", "length", "declined", "failed"]
 
 
+@dataclass_transform(frozen_default=True)
+def value(cls: type[T]) -> type[T]:
+    """A frozen dataclass with slots that is pickled as its constructor's arguments: each hop pickles several, and
+    what dataclasses do by themselves (ask every object for its fields) takes five times as long.
+    """
+    made = dataclass(frozen=True, slots=True)(cls)
+    names = [each.name for each in fields(made)]  # type: ignore[arg-type]
+    read = attrgetter(*names) if names else None
+
+    def reduce(self: T) -> tuple[type[T], tuple[Any, ...]]:
+        values = read(self) if read else ()
+        return made, values if len(names) != 1 else (values,)
+
+    made.__reduce__ = reduce  # type: ignore[assignment]
+    return made
+
+
 # ---------------------------------------------------------------------------------- values
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
     """One chat message; ``role`` is system, user or assistant."""
 
@@ -26,7 +46,7 @@ class Message:
     content: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Card:
     """What an agent tells those who may forward to it.
 
@@ -46,7 +66,7 @@ class Card:
         return self.cost * (prompt_tokens + 4 * generated_tokens) / self.mean_work
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Hop:
     """One agent's part in a query.
 
@@ -63,7 +83,7 @@ class Hop:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Query:
     """A query on its way. ``path`` holds the hops of this attempt; ``spent`` the full cost of earlier ones.
 
@@ -93,7 +113,7 @@ class Query:
         return (self.id, self.attempt)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reply:
     """The answer, who gave it, how the query got there, and what it cost.
 
@@ -133,7 +153,7 @@ def _describe(hop: Hop) -> str:
 # ---------------------------------------------------------------------------------- engines
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Request:
     """What an engine is asked to generate.
 
@@ -153,7 +173,7 @@ class Request:
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Piece:
     """A piece of a draft: new text, how many tokens it took and the sum of their log-probabilities.
 
@@ -168,7 +188,7 @@ class Piece:
     finish: Literal["stop", "length"] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ScoreRequest:
     """Asks for the log-probability of each of ``continuations`` as the answer to ``messages``."""
 
@@ -179,7 +199,7 @@ class ScoreRequest:
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Scores:
     """Log-probability of every continuation, and the prompt tokens that it took to know them."""
 
@@ -190,14 +210,14 @@ class Scores:
 # ---------------------------------------------------------------------------------- events
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Asked:
     """Somebody asks this agent to route a query."""
 
     query: Query
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Drafted:
     """The engine gave the next piece of a draft."""
 
@@ -206,7 +226,7 @@ class Drafted:
     piece: Piece
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Scored:
     """The engine answered a ``Judge`` command."""
 
@@ -215,7 +235,7 @@ class Scored:
     scores: Scores
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DraftFailed:
     """The engine raised; ``reason`` is failed, died, stalled, too_long or budget."""
 
@@ -225,7 +245,7 @@ class DraftFailed:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Accepted:
     """An agent has begun to answer: pull its pieces from it. ``hops`` leads up to it, without it."""
 
@@ -235,7 +255,7 @@ class Accepted:
     batch: Batch | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rejected:
     """An agent cannot serve a query (also not by others); ``hops`` tells what was tried."""
 
@@ -246,7 +266,7 @@ class Rejected:
     hops: tuple[Hop, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pulled:
     """What came of a pull: new pieces, and the end if it has come."""
 
@@ -254,7 +274,7 @@ class Pulled:
     batch: Batch
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Alive:
     """A probed peer still works on the query."""
 
@@ -262,40 +282,40 @@ class Alive:
     agent: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cancelled:
     """The owner wants no answer any more, or nobody pulls it."""
 
     key: Key
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Tick:
     """Time passed: expire what is due."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PeerDown:
     """An agent is gone; nothing is forwarded to it until it is up again."""
 
     agent: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PeerUp:
     """An agent is back."""
 
     agent: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rewired:
     """The topology or somebody's card has changed; ``links`` is the new state of both (see ``agents.node.Links``)."""
 
     links: Any
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outcome:
     """What became of a query, told along its path; ``right`` is None until somebody knows."""
 
@@ -310,28 +330,28 @@ class Outcome:
 # ---------------------------------------------------------------------------------- commands
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Generate:
     """Start a draft; every piece comes back as ``Drafted``."""
 
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Judge:
     """Score continuations; comes back as ``Scored``."""
 
     request: ScoreRequest
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stop:
     """Stop what the engine does for this key: nobody will read it."""
 
     key: Key
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Route:
     """Ask ``agent`` to route the query; comes back as ``Accepted`` or ``Rejected``."""
 
@@ -339,7 +359,7 @@ class Route:
     query: Query
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Probe:
     """Ask ``agent`` whether it still works on ``key``; comes back as ``Alive`` or ``Rejected``."""
 
@@ -347,7 +367,7 @@ class Probe:
     key: Key
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cancel:
     """Tell ``agent`` to give up ``key``."""
 
@@ -355,7 +375,7 @@ class Cancel:
     key: Key
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Emit:
     """Pass an answer's next piece on to the owner (a node), or to the caller (an owner)."""
 
@@ -363,7 +383,7 @@ class Emit:
     piece: Piece
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class End:
     """The answer is complete, or broke off (``finish`` is failed); ``hop`` is the agent's own."""
 
@@ -372,7 +392,7 @@ class End:
     hop: Hop
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pull:
     """Ask the answering agent for the pieces after the first ``cursor``; comes back as ``Pulled``."""
 
@@ -381,7 +401,7 @@ class Pull:
     cursor: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Done:
     """The owner's last command: the reply, or the error to raise."""
 
@@ -389,7 +409,7 @@ class Done:
     error: Exception | None = field(default=None)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Batch:
     """Pieces from a cursor on, and the end where it has come."""
 
