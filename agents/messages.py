@@ -6,8 +6,7 @@ A shell (Ray, asyncio, virtual time) turns every outcome into an *event*, gives 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Literal, TypeAlias, TypeVar, dataclass_transform
 
@@ -23,16 +22,10 @@ def value(cls: type[T]) -> type[T]:
     """A frozen dataclass with slots that is pickled as its constructor's arguments: each hop pickles several, and
     what dataclasses do by themselves (ask every object for its fields) takes five times as long.
     """
-    made = dataclass(frozen=True, slots=True)(cls)
-    names = [each.name for each in fields(made)]  # type: ignore[arg-type]
-    read = attrgetter(*names) if names else None
-
-    def reduce(self: T) -> tuple[type[T], tuple[Any, ...]]:
-        values = read(self) if read else ()
-        return made, values if len(names) != 1 else (values,)
-
-    made.__reduce__ = reduce  # type: ignore[assignment]
-    return made
+    made: Any = dataclass(frozen=True, slots=True)(cls)
+    read = attrgetter("__class__", "__class__", *made.__slots__)  # at least two, so that it always gives a tuple
+    made.__reduce__ = lambda self: (made, read(self)[2:])
+    return made  # type: ignore[no-any-return]
 
 
 # ---------------------------------------------------------------------------------- values
@@ -435,4 +428,3 @@ NodeEvent: TypeAlias = (
 NodeCommand: TypeAlias = Generate | Judge | Stop | Route | Probe | Cancel | Accepted | Rejected | Emit | End
 OwnerEvent: TypeAlias = Asked | Accepted | Rejected | Pulled | Alive | Cancelled | Tick
 OwnerCommand: TypeAlias = Route | Pull | Probe | Cancel | Emit | Done
-Messages: TypeAlias = Sequence[Message]

@@ -67,6 +67,7 @@ class Turn:
     path: tuple[msg.Hop, ...]
     stage: Literal["queued", "assessing", "forwarding", "answering"] = "queued"
     session: Session | None = None
+    prompt: tuple[msg.Message, ...] = ()
     generation: int = 0
     draft: list[msg.Piece] = field(default_factory=list)
     prompt_tokens: int = 0
@@ -156,7 +157,8 @@ class Node:
             self._generate(turn, out)
             return
         turn.stage = "assessing"
-        turn.session = self.assessor.begin(query, self._prompt(query))
+        turn.prompt = self._prompt(query)
+        turn.session = self.assessor.begin(query, turn.prompt)
         if turn.session.opening is None:
             self._generate(turn, out)
         else:
@@ -170,7 +172,7 @@ class Node:
         request = msg.Request(
             query.key,
             turn.generation + 1,
-            query.messages if turn.forced else self._prompt(query),
+            query.messages if turn.forced else turn.prompt or self._prompt(query),
             query.max_tokens,
             query.emitted,
             "" if turn.stage == "assessing" else REFUSAL,

@@ -23,7 +23,7 @@ from mesh.config import AgentConfig, MeshConfig, load, with_overrides
 from mesh.control import Control, open_control
 from mesh.owner import Owner
 from mesh.query import Asked, checked_query, flag, whole
-from mesh.tracing import Trace, reply_json
+from mesh.tracing import Trace
 
 T = TypeVar("T")
 _KEPT = 10_000  # replies remembered for feedback
@@ -128,6 +128,7 @@ class Mesh:
             alpha: preference in [0, 1]: 0 wants the best answer, 1 the cheapest; default: the configuration's.
             max_tokens: bounds the answer. deadline_s: bounds the wait. max_cost: bounds the full cost.
             entry: where to begin instead of the entry agent. may_decline: "nobody here knows" is a legal reply.
+            max_hops: how often it may be forwarded; with 0 the first agent has to answer.
             id: the query's id. seed: what randomness follows from; default: the query's text.
 
         Raises:
@@ -150,7 +151,7 @@ class Mesh:
         self, queries: Iterable[Asked], alpha: float | None = None, concurrency: int = 64, **options: Any
     ) -> list[Reply | MeshError]:
         """Ask all of them, ``concurrency`` at a time; the replies in order, an error in place of one that failed."""
-        self._query("options are wrong for every query, or for none", alpha, **options)
+        checked_query("options are wrong for every query, or for none", self._options(alpha, options))
         self.start()
         places = threading.Semaphore(whole("concurrency", concurrency, 1))
         futures: list[Future[Reply]] = []
@@ -314,7 +315,7 @@ class Mesh:
             raise
 
     def _remember(self, reply: Reply) -> None:
-        self._trace("answered", **reply_json(reply))
+        self._trace("answered", reply)
         self._replies[reply.id] = reply
         while len(self._replies) > _KEPT:
             self._replies.pop(next(iter(self._replies)))
@@ -334,9 +335,14 @@ class Mesh:
         return checked
 
     def _query(self, query: Asked, alpha: float | None, **options: Any) -> tuple[Query, str | None]:
+        checked, entry = checked_query(query, self._options(alpha, options))
+        if self.config.understands is not None:
+            self.config.understands.check(checked.messages[-1].content, self.config.name)
+        return checked, entry
+
+    def _options(self, alpha: float | None, options: Mapping[str, Any]) -> dict[str, Any]:
         defaults = {key: getattr(self.config, key) for key in ("alpha", "deadline_s", "max_tokens")}
-        given = {**options, "alpha": alpha} if alpha is not None else options
-        return checked_query(query, {**defaults, **given})
+        return {**defaults, **options, **({} if alpha is None else {"alpha": alpha})}
 
 
 def _outcome(future: Future[Reply]) -> Reply | MeshError:

@@ -7,7 +7,9 @@ value, its file, line and column, and what would be right.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -19,12 +21,13 @@ from pydantic import (
     Field,
     PlainValidator,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 
 from agents.assess import ASSESSORS
 from agents.engines import ENGINES
-from agents.errors import ConfigError
+from agents.errors import ConfigError, QueryError
 from agents.plugins import build, resolve
 from agents.policies import POLICIES
 from mesh.pluginspec import Plugin, Spec, absolute
@@ -46,6 +49,18 @@ def _gpus(value: Any) -> Any:
     raise ValueError("should be 'auto', a fraction of one GPU, or a whole number of GPUs >= 0")
 
 
+def _model(value: str, info: ValidationInfo) -> str:
+    return str(absolute(Path(value), info)) if value.startswith((".", "/", "~")) else value
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"should be a regular expression: {error}") from error
+    return value
+
+
 File: TypeAlias = Annotated[Path, AfterValidator(absolute)]
 Count: TypeAlias = Annotated[int, Field(strict=True, ge=1, description="a whole number >= 1")]
 Natural: TypeAlias = Annotated[int, Field(strict=True, ge=0, description="a whole number >= 0")]
@@ -59,6 +74,24 @@ Price: TypeAlias = Annotated[Real, Field(gt=0, le=1, description="a number in (0
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Understands(_Settings):
+    """What a pool that knows no language can read: ``pattern`` matches a whole query, in lower case and without
+    blanks; ``examples`` show what does.
+    """
+
+    pattern: Annotated[str, AfterValidator(_pattern)]
+    examples: tuple[str, ...] = Field(default=(), description="a list of queries")
+
+    def check(self, text: str, pool: str) -> None:
+        """Raises QueryError that says what is understood, and which pools understand more."""
+        if re.fullmatch(self.pattern, "".join(text.split()).lower()) is None:
+            others = ", ".join(name for name in pools() if load(name).speaks)
+            raise QueryError(
+                f"query: {text[:80]!r} is nothing that the pool {pool!r} can read; it understands "
+                f"{', '.join(self.examples)} and the like. Pools that answer in English: {others}"
+            )
 
 
 class Limits(_Settings):
@@ -82,9 +115,9 @@ class AgentConfig(_Settings):
 
     ``cost`` is its normalised price per query in (0, 1]; ``mean_work`` the mean of prompt + 4 * generated
     tokens over its validation answers. A model is looked for as ``local_name`` in the models folder, then as
-    hub id ``model``. ``context`` (tokens) is the engine's own where None. ``num_gpus: auto`` means one where
-    the cluster has any and the engine can use it. ``num_cpus`` only reserves, and is 0 so that a laptop of 2 cores
-    can hold five agents.
+    hub id ``model``; a ``model`` that begins with ".", "/" or "~" is a folder. ``context`` (tokens) is the engine's
+    own where None. ``num_gpus: auto`` means one where the cluster has any and the engine can use it. ``num_cpus``
+    only reserves, and is 0 so that a laptop of 2 cores can hold five agents.
     """
 
     name: Annotated[
@@ -96,7 +129,7 @@ class AgentConfig(_Settings):
         Plugin(ENGINES, "engine", given=("setup",)),
         Field(description=f"a name or a mapping with `kind`: {', '.join(ENGINES)}"),
     ]
-    model: str = ""
+    model: Annotated[str, AfterValidator(_model)] = ""
     local_name: str = ""
     adapter: File | None = Field(default=None, description="a path")
     policy: Annotated[Spec, Plugin(POLICIES, "policy", trial=True)] = Spec("refusal")
@@ -120,6 +153,7 @@ class MeshConfig(_Settings):
     name: Annotated[str, Field(description="a name of a-z, 0-9, '.', '_' and '-'", pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     agents: tuple[AgentConfig, ...] = Field(description="a list of at least one agent")
     description: str = ""
+    understands: Understands | None = Field(default=None, description="a mapping with `pattern` and `examples`")
     runtime: Literal["ray", "local"] = "ray"
     topology: Annotated[Spec, Plugin(TOPOLOGIES, "topology", given=("agents", "entry"))] = Spec("cascade")
     entry: str | None = None
@@ -150,6 +184,11 @@ class MeshConfig(_Settings):
         if wrong:
             raise refused(*wrong)
         return self
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it answers whatever is written to it."""
+        return self.understands is None and any(agent.engine.kind != "scripted" for agent in self.agents)
 
     def build_topology(self) -> Topology:
         """Who may forward to whom.
@@ -194,7 +233,8 @@ class MeshConfig(_Settings):
 def load(source: str | Path | Mapping[str, Any] | MeshConfig) -> MeshConfig:
     """A mesh's settings from a pool's name (see ``pools``), a YAML file's path, a mapping, or ready ones.
 
-    Paths in a file are relative to it, paths in a mapping to the current folder.
+    Paths in a file are relative to it, paths in a mapping to the current folder. ``extends: POOL`` takes what is not
+    set here from another pool.
 
     Raises:
         ConfigError: something is wrong; every problem on a line of its own.
@@ -202,6 +242,9 @@ def load(source: str | Path | Mapping[str, Any] | MeshConfig) -> MeshConfig:
     if isinstance(source, MeshConfig):
         return source
     read = _source(source)
+    if isinstance(read.data, Mapping) and "extends" in read.data:
+        own = dict(read.data)
+        read = replace(read, data={**load(own.pop("extends")).model_dump(exclude_unset=True), **own})
     try:
         config = MeshConfig.model_validate(read.data, context={"base": read.base})
     except ValidationError as error:

@@ -12,8 +12,9 @@ from agents.errors import QueryError
 from agents.messages import Message, Query
 
 Asked: TypeAlias = str | Sequence[Mapping[str, str]]
+MAX_HOPS = 64
 ROLES = ("system", "user", "assistant")
-OPTIONS = ("alpha", "max_tokens", "deadline_s", "max_cost", "entry", "may_decline", "id", "seed")
+OPTIONS = ("alpha", "max_tokens", "deadline_s", "max_cost", "entry", "may_decline", "max_hops", "id", "seed")
 
 
 def checked_query(query: Asked, options: Mapping[str, Any]) -> tuple[Query, str | None]:
@@ -32,6 +33,7 @@ def checked_query(query: Asked, options: Mapping[str, Any]) -> tuple[Query, str 
     messages = _messages(query)
     seed = zlib.crc32("\0".join(message.content for message in messages).encode("utf-8", "backslashreplace"))
     budget = options.get("max_cost")
+    hops = options.get("max_hops", MAX_HOPS)
     return Query(
         id=f"{options.get('id', '')}#{uuid.uuid4().hex}".removeprefix("#"),  # two clients may use one id
         messages=messages,
@@ -39,6 +41,7 @@ def checked_query(query: Asked, options: Mapping[str, Any]) -> tuple[Query, str 
         remaining_s=_positive("deadline_s", options["deadline_s"]),
         max_tokens=whole("max_tokens", options["max_tokens"], 1),
         max_cost=None if budget is None else _positive("max_cost", budget),
+        hops_left=whole("max_hops", hops, 0),
         may_decline=flag("may_decline", options.get("may_decline", False)),
         seed=whole("seed", options.get("seed", seed), 0),
     ), options.get("entry")

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from agents.errors import QueryError
 
 NUMBER_TASKS = frozenset({"gsm8k", "math"})
+EXACT = "lab/"  # tasks whose name begins so are asked as they stand, and their answer is compared as it stands
 SHOWN = 5
 
 
@@ -33,10 +34,12 @@ class Question:
     solution: str | None = None
 
     @property
-    def kind(self) -> Literal["choice", "number", "text"]:
+    def kind(self) -> Literal["choice", "number", "text", "exact"]:
         """How it is asked and graded; never depends on the answer, which would give it away."""
         if self.choices:
             return "choice"
+        if self.task.startswith(EXACT):
+            return "exact"
         return "number" if self.task in NUMBER_TASKS else "text"
 
     @property
@@ -117,6 +120,8 @@ def read_questions(path: str | Path, on_bad: Literal["fail", "skip"] = "fail") -
 def prompt(question: Question) -> str:
     """What a model is told: the question, its lettered options, and the form that the answer must have."""
     text = question.text.strip()
+    if question.kind == "exact":
+        return text
     if question.choices:
         options = "\n".join(
             f"{x}. {choice.strip()}" for x, choice in zip(question.letters, question.choices, strict=True)

@@ -29,13 +29,13 @@ def print_note(text: str) -> None:
     Console().print(Text(text, style="dim"), soft_wrap=True)
 
 
-def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table to stdout, one column a key of the first row; columns that are empty throughout are left out."""
+def print_table(rows: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """A table to stdout, or another console: one column a key of the first row, without those empty throughout."""
     titles = [title for title in rows[0] if any(cell(row[title]) for row in rows)] if rows else []
     table = Table(*titles)
     for row in rows:
         table.add_row(*(Text(cell(row[title])) for title in titles))
-    Console().print(table)
+    (console or Console()).print(table)
 
 
 def cell(value: Any) -> str:

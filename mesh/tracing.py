@@ -33,9 +33,11 @@ class Trace:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
 
-    def __call__(self, event: str, **fields: Any) -> None:
+    def __call__(self, event: str, reply: Reply | None = None, **fields: Any) -> None:
+        """Write an event, with a reply's fields where there is one."""
         if self._file is not None:
-            line = json.dumps({"time": round(time.time(), 6), "event": event, **fields}, ensure_ascii=False)
+            told = {"time": round(time.time(), 6), "event": event, **(reply_json(reply) if reply else {}), **fields}
+            line = json.dumps(told, ensure_ascii=False)
             with self._lock:
                 if not self._file.closed:
                     try:

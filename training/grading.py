@@ -1,9 +1,9 @@
 """Is this answer right? Rules only, no model, strict where a reply names two things.
 
 A reply is graded by what it commits to: a choice by its letter (or one option's text), a number by what
-follows ``####``, ``\\boxed`` or "answer is", free text by finding the reference in a short answer. Whoever
-hedges ("B or C"), denies ("not B") or refuses is wrong. The same code pays rewards, so that training and
-evaluation cannot drift apart.
+follows ``####``, ``\\boxed`` or "answer is", free text by finding the reference in a short answer, and the lab's
+answers must be the reference itself. Whoever hedges ("B or C"), denies ("not B") or refuses is wrong. The same code
+pays rewards, so that training and evaluation cannot drift apart.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def grade(text: str, question: Question) -> bool:
     given = extract(text, question)
     if given is None:
         return False
-    if question.kind == "choice":
+    if question.kind in ("choice", "exact"):
         return given == question.answer
     if question.kind == "number":
         return given == _result(question.answer, question.task)
@@ -42,6 +42,8 @@ def extract(text: str, question: Question) -> str | None:
     text = text.strip()
     if _refuses(text):
         return None
+    if question.kind == "exact":
+        return text
     if question.kind == "choice":
         return _choice(text, question)
     return _result(text, question.task) if question.kind == "number" else _short(text)

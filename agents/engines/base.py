@@ -15,8 +15,8 @@ from agents.messages import Piece, Request, ScoreRequest, Scores
 class Setup:
     """Whose engine it is and which model it serves; every engine's first argument.
 
-    ``model`` is a hub id (or a remote model's name), ``local_name`` a folder to look for in ``models_dir``
-    first, ``adapter`` a LoRA folder, ``seed`` the seed of everything random.
+    ``model`` is a hub id, an absolute path (or a remote model's name), ``local_name`` a folder to look for in
+    ``models_dir`` first, ``adapter`` a LoRA folder, ``seed`` the seed of everything random.
     """
 
     agent: str

@@ -16,13 +16,18 @@ HUB_TIMEOUT_S = 10.0
 
 
 def find_model(setup: Setup) -> str:
-    """The folder ``local_name`` in the models folder, else the hub id ``model``, if cached or on a reachable hub.
+    """The folder ``local_name`` in the models folder, else the hub id ``model``, if cached or on a reachable hub;
+    where ``model`` is an absolute path, that folder and no other.
 
     The models folder is ``setup.models_dir``, else ``MESH_MODELS``. ``HF_HUB_OFFLINE`` is respected.
 
     Raises:
         ModelNotFound: neither is there; names both places and the options to set.
     """
+    if os.path.isabs(setup.model):
+        if Path(setup.model, "config.json").is_file():
+            return setup.model
+        raise ModelNotFound(f"agent {setup.agent!r}: model {setup.model!r} is no folder with a config.json in it")
     root = setup.models_dir or (Path(value) if (value := os.environ.get("MESH_MODELS")) else None)
     name = setup.local_name or setup.model
     folder = root / name if root and name else None

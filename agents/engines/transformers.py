@@ -21,6 +21,8 @@ from agents.engines.models import check_adapter, find_model, load_tokenizer, mod
 from agents.errors import AdapterError, EngineError, QueryTooLong
 from agents.messages import Piece, Request, ScoreRequest, Scores
 
+_LOADING = threading.Lock()  # transformers imports its parts when they are first named, which two threads must not do
+
 
 @dataclass(eq=False)
 class TransformersEngine:
@@ -55,9 +57,11 @@ class TransformersEngine:
         self._name = await asyncio.to_thread(find_model, self.setup)
         if self.setup.adapter:
             await asyncio.to_thread(check_adapter, self.setup.adapter, self._name)
-        self._model = await asyncio.to_thread(self._load)
+        self._model = await asyncio.to_thread(self._load_alone)
         self._batch = Batch(self._model)
-        self._thread = threading.Thread(target=self._work, name=f"engine of {self.setup.agent}", daemon=True)
+        self._ended, loop = asyncio.Event(), asyncio.get_running_loop()
+        name = f"engine of {self.setup.agent}"
+        self._thread = threading.Thread(target=self._work, args=(_to(loop, self._ended.set),), name=name, daemon=True)
         self._thread.start()
         try:
             await self.load_adapter(self.setup.adapter)
@@ -71,7 +75,7 @@ class TransformersEngine:
         prompt = encode_chat(self._tokenizer, request.messages, request.continued)
         limit = room(request, len(prompt), self._context)
         pieces, loop = asyncio.Queue[Piece | Exception](), asyncio.get_running_loop()
-        row = Row(prompt, limit, self._stops, TextStream(self._tokenizer), _into(pieces, loop))
+        row = Row(prompt, limit, self._stops, TextStream(self._tokenizer), _to(loop, pieces.put_nowait))
         row.temperature, row.seed = request.temperature, request.seed
         if request.ban:
             row.banned = encode_text(self._tokenizer, request.ban)
@@ -123,10 +127,14 @@ class TransformersEngine:
             return
         self._closed = True
         self._inbox.put(lambda: None)
-        await asyncio.to_thread(self._thread.join)
+        await self._ended.wait()  # in no other thread: when the process ends, none can be started any more
         self._batch, self._model = Batch(None), None
 
     # ------------------------------------------------------------------------------ the model
+
+    def _load_alone(self) -> Any:
+        with _LOADING:
+            return self._load()
 
     def _load(self) -> Any:
         import torch
@@ -187,7 +195,7 @@ class TransformersEngine:
         self._put(perform if line is None else lambda: line.append(perform))
         return await asyncio.wrap_future(done)
 
-    def _work(self) -> None:
+    def _work(self, ended: Callable[[], None]) -> None:
         while not self._closed:
             self._read(wait=not (self._waiting or self._batch.rows or self._swaps))
             try:
@@ -199,6 +207,7 @@ class TransformersEngine:
             self._swaps.popleft()()
         self._batch.rows += self._waiting
         self._fail(RuntimeError("the engine was closed"))
+        ended()
 
     def _read(self, wait: bool = False) -> None:
         """Perform what came in, having waited for it or not."""
@@ -229,11 +238,11 @@ class TransformersEngine:
         self._batch.clear()
 
 
-def _into(pieces: asyncio.Queue[Piece | Exception], loop: asyncio.AbstractEventLoop) -> Callable[[Any], None]:
-    """Puts into a queue from another thread; nothing where the loop, and so the reader, is gone."""
+def _to(loop: asyncio.AbstractEventLoop, do: Callable[..., Any]) -> Callable[..., None]:
+    """``do``, called from another thread; nothing where the loop, and so whoever waits in it, is gone."""
 
-    def emit(piece: Piece | Exception) -> None:
+    def call(*arguments: Any) -> None:
         if not loop.is_closed():
-            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+            loop.call_soon_threadsafe(do, *arguments)
 
-    return emit
+    return call

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import pickle
 import socket
 import uuid
 from pathlib import Path
@@ -76,7 +77,8 @@ class RayRuntime(RayTransport):
         await self.reach(agent, self.handle(agent).tell.remote(event), self.probe_s)
 
     async def pull(self, agent: str, key: Key, cursor: int, wait_s: float) -> Batch | Rejected:
-        return await self.reach(agent, self.handle(agent).pull.remote(key, cursor, wait_s), wait_s + self.probe_s)
+        call = self.handle(agent).pull.remote(key, cursor, wait_s)
+        return pickle.loads(await self.reach(agent, call, wait_s + self.probe_s))  # type: ignore[no-any-return]
 
     async def watch(self, agent: str) -> None:
         with contextlib.suppress(AgentError):
@@ -161,10 +163,15 @@ def starter() -> int:
 
 
 def own_runtime(config: MeshConfig) -> RayRuntime:
-    """A runtime for a mesh that ends with this process, on a cluster that runs or on one of its own."""
+    """A runtime for a mesh that ends with this process."""
+    ensure_cluster()
+    return RayRuntime(f"{config.name}-{uuid.uuid4().hex[:8]}", config)
+
+
+def ensure_cluster() -> None:
+    """Connect to the cluster that runs here; where none does, start one that ends with this process."""
     if not join_cluster():
         _init("local", include_dashboard=False)
-    return RayRuntime(f"{config.name}-{uuid.uuid4().hex[:8]}", config)
 
 
 def _init(address: str, **options: Any) -> None:
