@@ -1,4 +1,4 @@
-# make test: everything that takes minutes at most · make test-all: the rest too · make help: all of them
+# make demo: see it work · make test: everything that takes minutes at most · make help: all of them
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 GPU    := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all lint bench clean
+.PHONY: help setup demo test test-all lint bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ else
 endif
 	touch $@
 
+demo: setup  ## see it work: five tiny real models on Ray answer 200 questions at three alphas
+	$(BIN)/mesh demo
+
 test: setup  ## lint, types, and all tests but the slow ones (real Ray, a real model on vLLM)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/pytest -m "not slow"
@@ -35,8 +38,9 @@ test-all: setup  ## the slow tests too
 lint: setup  ## check and format
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
 
-bench: setup  ## what routing itself costs: ten thousand agents in virtual time (`mesh bench --help` for the rest)
-	$(BIN)/mesh sim --agents 10000 --queries 10000 --topology nearest
+bench: setup  ## what a hop costs, and what the lab's models can do (`mesh bench --help` for the rest)
+	$(BIN)/mesh bench hops
+	$(BIN)/mesh bench lab
 
 clean:  ## remove everything that make made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -5,6 +5,7 @@
     │   ├── ModelNotFound                neither in the models folder nor on a reachable hub
     │   └── AdapterError                 an adapter that does not fit its model
     ├── QueryError (ValueError)          what was asked cannot be asked
+    │   ├── NotUnderstood                the pool knows no language, and this is not what it reads
     │   ├── QueryTooLong                 no agent's context holds it
     │   └── BudgetExceeded               no agent can answer within max_cost
     ├── PlacementError                   the cluster cannot place an agent: names who waits, for what
@@ -21,25 +22,6 @@
 """
 
 from __future__ import annotations
-
-__all__ = [
-    "AdapterError",
-    "AgentBusy",
-    "AgentDied",
-    "AgentError",
-    "AgentStalled",
-    "BudgetExceeded",
-    "ConfigError",
-    "DeadlineExceeded",
-    "EngineError",
-    "MeshClosed",
-    "MeshError",
-    "ModelNotFound",
-    "NoAgentLeft",
-    "PlacementError",
-    "QueryError",
-    "QueryTooLong",
-]
 
 
 class MeshError(Exception):
@@ -60,6 +42,10 @@ class AdapterError(ConfigError):
 
 class QueryError(MeshError, ValueError):
     """The query itself is wrong; the message names the field, the value and what would be right."""
+
+
+class NotUnderstood(QueryError):
+    """The pool reads a language of its own, in which this is not written; the message shows what is."""
 
 
 class QueryTooLong(QueryError):

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(help="Numbers that anyone can repeat.", no_args_is_help=True)
+Out = Annotated[Path | None, typer.Option(help="Folder of the result file; default: benchmarks/results.")]
 
 
 @app.callback()
@@ -23,7 +24,7 @@ def replies(
     questions: Annotated[list[str], typer.Option(help="The question files, or names in MESH_DATA; may be repeated.")],
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     name: Annotated[str, typer.Option(help="Of the result file.")] = "replies",
-    out: Annotated[Path | None, typer.Option(help="Folder of the result file; default: benchmarks/results.")] = None,
+    out: Out = None,
 ) -> None:
     """Grade replies: accuracy, cost, full cost, utility and who answered, for every alpha."""
     from benchmarks.replies import judge
@@ -51,3 +52,37 @@ def replies(
         ]
     )
     publish(name, result, seed, out)
+
+
+@app.command()
+def hops(
+    asks: Annotated[int, typer.Option(min=10, help="Of each side, at each number of hops.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulation.")] = 0,
+    out: Out = None,
+) -> None:
+    """What a hop costs: on Ray, in one process and in virtual time, each against the barest thing that does as much."""
+    from benchmarks.hops import measure, rows
+    from benchmarks.results import publish
+    from mesh.terminal import print_table
+
+    result = measure(asks, seed)
+    print_table(rows(result))
+    publish("hops", result, seed, out)
+
+
+@app.command()
+def lab(
+    count: Annotated[int, typer.Option("--questions", min=28, help="Asked of every agent.")] = 1400,
+    seed: Annotated[int, typer.Option(min=0, help="Of the questions.")] = 1,
+    out: Out = None,
+) -> None:
+    """What each of the lab's models can do, by task, on test questions of a fresh seed."""
+    from benchmarks.ladder import measure, rows
+    from benchmarks.results import publish
+    from mesh.terminal import print_table, progress
+    from training.lab import RECIPES
+
+    with progress(count * len(RECIPES)) as advance:
+        result = measure(count, seed, lambda: advance(False))
+    print_table(rows(result))
+    publish("lab", result, seed, out)

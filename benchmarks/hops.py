@@ -132,7 +132,7 @@ def _in_turns(ours: Callable[[], object], bare: Callable[[], object], asks: int)
 
 
 def _throughput(mesh: Mesh, chain: _Chain, query: bytes, entry: str, asks: int) -> dict[str, float]:
-    """Asks a second with many in flight, three hops each; the best of several turns of each side."""
+    """Asks a second with many in flight, three hops each; the median of several turns of each side."""
 
     def ours() -> None:
         replies = mesh.ask_many([TEXT] * asks, 0.5, concurrency=IN_FLIGHT, entry=entry)

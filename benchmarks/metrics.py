@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from agents.messages import Reply
 from training.scores import auroc, brier, ece, log_loss
 
-__all__ = ["Row", "Summary", "auroc", "brier", "ece", "log_loss", "summarise"]
+__all__ = ["Row", "Summary", "auroc", "brier", "ece", "log_loss", "oracle", "summarise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +82,14 @@ def summarise(rows: Sequence[Row], resamples: int = 2000, seed: int = 0) -> Summ
         refused=float(refused.mean()),
         shares={agent: 100 * count / n for agent, count in sorted(counts.items())},
     )
+
+
+def oracle(alone: Mapping[str, Sequence[bool]], costs: Mapping[str, float], alpha: float) -> float:
+    """Mean over the questions of the best utility that any single agent would have got.
+
+    Args:
+        alone: for every agent whether it is right by itself, question by question.
+        costs: each agent's price in (0, 1].
+    """
+    utilities_AQ = np.asarray([np.asarray(right, dtype=float) - alpha * costs[name] for name, right in alone.items()])
+    return float(utilities_AQ.max(axis=0).mean())

@@ -1,7 +1,7 @@
 """Mesh: a pool of LLM agents that route queries among themselves.
 
 >>> import mesh
->>> print(mesh.ask("What is 2 + 2?", alpha=0.5))  # the mesh that is up  # doctest: +SKIP
+>>> print(mesh.ask("37+58=", alpha=0.5))  # the mesh that is up, else the tiny models inside  # doctest: +SKIP
 >>> with mesh.Mesh.from_yaml("small") as pool:  # or one of one's own  # doctest: +SKIP
 ...     print(pool.ask("What is 2 + 2?", alpha=0.5))
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,9 +58,19 @@ __all__ = [
 ]
 
 
-@functools.cache
+_lock = threading.Lock()  # two threads that ask first must not start two
+
+
 def _default() -> Mesh:
-    pool = connect()
+    with _lock:
+        return _opened()
+
+
+@functools.cache
+def _opened() -> Mesh:
+    from mesh.running import default
+
+    pool = default()
     atexit.register(pool.close)
     return pool
 
@@ -78,14 +89,14 @@ def connect(name: str | None = None, address: str | None = None) -> Mesh:
 
 
 def ask(query: str | Sequence[Mapping[str, str]], alpha: float | None = None, **options: Any) -> Reply:
-    """Ask the running mesh; see ``Mesh.ask`` for the options.
+    """Ask the running mesh, or, where none is up, the lab pool inside the package; see ``Mesh.ask`` for the options.
 
     Raises:
-        ConfigError: no mesh is up.
+        ConfigError: several meshes are up.
         QueryError, DeadlineExceeded, NoAgentLeft: as ``Mesh.ask``.
     """
     try:
         return _default().ask(query, alpha, **options)
     except MeshClosed:  # it went down since; another may be up
-        _default.cache_clear()
+        _opened.cache_clear()
         return _default().ask(query, alpha, **options)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Protocol, TypeAlias
 
-from agents.errors import MeshClosed, MeshError, QueryError
+from agents.errors import MeshClosed, MeshError, NotUnderstood, QueryError
 from agents.messages import Reply
 from mesh.questions import Question, prompt
 from mesh.tracing import reply_json
@@ -164,7 +164,10 @@ def ask_all(mesh: Asker, jobs: Iterable[Job], record: Record, concurrency: int =
     waiting: dict[Future[Reply], Job] = {}
     try:
         for job in jobs:
-            waiting[mesh.submit(prompt(job.question), job.alpha, id=job.id, **options)] = job
+            try:
+                waiting[mesh.submit(prompt(job.question), job.alpha, id=job.id, **options)] = job
+            except NotUnderstood as error:
+                record(job, error)
             if len(waiting) >= concurrency:
                 _settle(waiting, record)
         while waiting:

@@ -82,7 +82,7 @@ app = typer.Typer(
 )
 
 Pool = Annotated[
-    str | None, typer.Option(help="A ready pool (see `mesh pools`) or a YAML file; else the running mesh.")
+    str | None, typer.Option(help="A ready pool (see `mesh pools`) or a YAML file; else the running mesh, or the lab.")
 ]
 Name = Annotated[str | None, typer.Option(help="Which running mesh, where there are several.")]
 Address = Annotated[
@@ -179,9 +179,9 @@ def _mesh_for(
     given = [*changes, *(["models_dir"] if models_dir else [])]
     if given:
         raise ConfigError(f"{', '.join(given)}: a running mesh has its own; give --pool to start one")
-    from mesh.running import connect
+    from mesh.running import connect, default
 
-    return connect(name, address)
+    return connect(name, address) if name or address else default(say)
 
 
 def _ask_one(mesh: Mesh, query: str, alpha: float | None, stream: bool, as_json: bool, options: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ class Mesh:
     >>> with Mesh.from_yaml("scripted") as mesh:
     ...     reply = mesh.ask("What is 2 + 2?", alpha=0.5)
 
-    Every method exists as a plain call, safe from any thread; ``aask`` and ``stream`` are for asyncio. Asking
+    Every method exists as a plain call, safe from any thread; ``aask`` and ``astream`` are for asyncio. Asking
     starts the mesh where ``start`` was not called.
 
     Args:
@@ -336,8 +336,7 @@ class Mesh:
 
     def _query(self, query: Asked, alpha: float | None, **options: Any) -> tuple[Query, str | None]:
         checked, entry = checked_query(query, self._options(alpha, options))
-        if self.config.understands is not None:
-            self.config.understands.check(checked.messages[-1].content, self.config.name)
+        self.config.check_understood(checked.messages[-1].content)
         return checked, entry
 
     def _options(self, alpha: float | None, options: Mapping[str, Any]) -> dict[str, Any]:

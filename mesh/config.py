@@ -6,6 +6,7 @@ value, its file, line and column, and what would be right.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ from pydantic import (
 
 from agents.assess import ASSESSORS
 from agents.engines import ENGINES
-from agents.errors import ConfigError, QueryError
+from agents.errors import ConfigError, NotUnderstood
 from agents.plugins import build, resolve
 from agents.policies import POLICIES
 from mesh.pluginspec import Plugin, Spec, absolute
@@ -78,20 +79,13 @@ class _Settings(BaseModel):
 
 class Understands(_Settings):
     """What a pool that knows no language can read: ``pattern`` matches a whole query, in lower case and without
-    blanks; ``examples`` show what does.
+    blanks; ``examples`` show what does, and ``questions`` (as ``package.module:attr``) makes some: it is called with
+    how many, which part (train, validation or test) and a seed.
     """
 
     pattern: Annotated[str, AfterValidator(_pattern)]
     examples: tuple[str, ...] = Field(default=(), description="a list of queries")
-
-    def check(self, text: str, pool: str) -> None:
-        """Raises QueryError that says what is understood, and which pools understand more."""
-        if re.fullmatch(self.pattern, "".join(text.split()).lower()) is None:
-            others = ", ".join(name for name in pools() if load(name).speaks)
-            raise QueryError(
-                f"query: {text[:80]!r} is nothing that the pool {pool!r} can read; it understands "
-                f"{', '.join(self.examples)} and the like. Pools that answer in English: {others}"
-            )
+    questions: str = ""
 
 
 class Limits(_Settings):
@@ -147,10 +141,12 @@ class AgentConfig(_Settings):
 class MeshConfig(_Settings):
     """A whole mesh. Made by ``load``.
 
-    ``defaults`` are settings for every agent, below its own: they go into the agents, and are empty here.
+    ``defaults`` are settings for every agent, below its own: they go into the agents, and are empty here. ``extends``
+    names a pool from which comes what is not set here; ``load`` has followed it, and it is None here.
     """
 
     name: Annotated[str, Field(description="a name of a-z, 0-9, '.', '_' and '-'", pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    extends: str | None = Field(default=None, description="a ready pool's name, or the path of a .yaml file")
     agents: tuple[AgentConfig, ...] = Field(description="a list of at least one agent")
     description: str = ""
     understands: Understands | None = Field(default=None, description="a mapping with `pattern` and `examples`")
@@ -189,6 +185,14 @@ class MeshConfig(_Settings):
     def speaks(self) -> bool:
         """Whether it answers whatever is written to it."""
         return self.understands is None and any(agent.engine.kind != "scripted" for agent in self.agents)
+
+    def check_understood(self, text: str) -> None:
+        """Raises NotUnderstood, which says what this pool can read, and which pools read more."""
+        if self.understands and re.fullmatch(self.understands.pattern, "".join(text.split()).lower()) is None:
+            raise NotUnderstood(
+                f"query: {text[:80]!r} is nothing that the pool {self.name!r} can read; it understands "
+                f"{', '.join(self.understands.examples)} and the like. Pools that answer in English: {_speaking()}"
+            )
 
     def build_topology(self) -> Topology:
         """Who may forward to whom.
@@ -230,11 +234,10 @@ class MeshConfig(_Settings):
 # ---------------------------------------------------------------------------------- loading
 
 
-def load(source: str | Path | Mapping[str, Any] | MeshConfig) -> MeshConfig:
+def load(source: str | Path | Mapping[str, Any] | MeshConfig, _within: tuple[str, ...] = ()) -> MeshConfig:
     """A mesh's settings from a pool's name (see ``pools``), a YAML file's path, a mapping, or ready ones.
 
-    Paths in a file are relative to it, paths in a mapping to the current folder. ``extends: POOL`` takes what is not
-    set here from another pool.
+    Paths in a file are relative to it, paths in a mapping to the current folder.
 
     Raises:
         ConfigError: something is wrong; every problem on a line of its own.
@@ -242,9 +245,8 @@ def load(source: str | Path | Mapping[str, Any] | MeshConfig) -> MeshConfig:
     if isinstance(source, MeshConfig):
         return source
     read = _source(source)
-    if isinstance(read.data, Mapping) and "extends" in read.data:
-        own = dict(read.data)
-        read = replace(read, data={**load(own.pop("extends")).model_dump(exclude_unset=True), **own})
+    if isinstance(read.data, Mapping) and read.data.get("extends") is not None:
+        read = _extended(read, _within)
     try:
         config = MeshConfig.model_validate(read.data, context={"base": read.base})
     except ValidationError as error:
@@ -266,6 +268,33 @@ def with_overrides(config: MeshConfig, **changes: Any) -> MeshConfig:
         ConfigError: a change is wrong.
     """
     return load({**config.model_dump(exclude_unset=True), **changes})
+
+
+def _extended(read: Source, within: tuple[str, ...]) -> Source:
+    """The settings above those of the pool that they extend. Raises ConfigError where they cannot be."""
+    own = dict(read.data)
+    name, limits = own.pop("extends"), own.get("limits")
+    is_file = isinstance(name, str) and name.endswith((".yaml", ".yml"))
+    parent = str(read.base / Path(name).expanduser()) if is_file else name
+    wrong = "should be a ready pool's name, or the path of a .yaml file" if not isinstance(name, str) else ""
+    if parent in within:
+        wrong = f"it extends itself: {' → '.join((*within, parent))}"
+    elif "defaults" in own and "agents" not in own:
+        wrong = "its agents have their settings, above all defaults: give `agents` too, or no `defaults`"
+    try:
+        below = {} if wrong else load(parent, (*within, parent)).model_dump(exclude_unset=True)
+    except ConfigError as error:
+        wrong = str(error)
+    if wrong:
+        raise read.refusal(MeshConfig, more=[(("extends",), wrong, name)])
+    if isinstance(limits, Mapping):
+        own["limits"] = {**below.get("limits", {}), **limits}
+    return replace(read, data={**below, **own})
+
+
+@functools.cache
+def _speaking() -> str:
+    return ", ".join(name for name in pools() if load(name).speaks)
 
 
 def _pools() -> Path:

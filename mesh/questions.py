@@ -141,8 +141,12 @@ def split(id: str, share: float = 0.2) -> Literal["validation", "train"]:
     """
     if not 0 <= share <= 1:
         raise QueryError(f"share is {share}; it must be between 0 and 1")
-    place = int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big") / 2**64
-    return "validation" if place < share else "train"
+    return "validation" if place(id) < share else "train"
+
+
+def place(id: str) -> float:
+    """A number in [0, 1) for every id, by its hash."""
+    return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big") / 2**64
 
 
 def _row(raw: bytes) -> dict[str, Any]:

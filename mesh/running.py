@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from mesh.supervisor import Supervisor
 from mesh.tracing import Trace
 
 log = logging.getLogger(__name__)
+EMBEDDED = "lab"  # the pool that is asked where no mesh is up
 _SUFFIX = "/@supervisor"
 _MARK = "--node-name=started-by-mesh-up"  # by which `down` knows the Ray that it may stop
 _FRESH_S = 2.0  # how long a client trusts what it knows of the members
@@ -188,6 +189,18 @@ def connect(name: str | None = None, address: str | None = None) -> Mesh:
         return RunningControl(info, supervisor)
 
     return Mesh(info.config, control=control)
+
+
+def default(tell: Callable[[str], object] = log.info) -> Mesh:
+    """The mesh that is up; where none is, and so it ``tell``s, the pool whose models come with the package.
+
+    Raises:
+        ConfigError: several are up.
+    """
+    if running():
+        return connect()
+    tell(f"no mesh is up: asking the pool {EMBEDDED!r} (`mesh pools` shows the others)")
+    return Mesh.from_yaml(EMBEDDED)
 
 
 def running(address: str | None = None) -> list[str]:

@@ -57,4 +57,5 @@ class Trace:
 
 def reply_json(reply: Reply) -> dict[str, Any]:
     """A reply as JSON: every field of it, the path as a list of hops."""
-    return {**asdict(reply), "confidence": reply.confidence, "path": [asdict(hop) for hop in reply.path]}
+    fields = asdict(reply)
+    return {**fields, "confidence": reply.confidence, "path": list(fields["path"])}

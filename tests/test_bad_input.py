@@ -112,7 +112,12 @@ def test_max_tokens_is_a_positive_whole_number(two: Mesh, value: Any) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value", "right"),
-    [("may_decline", "no", "True or False"), ("seed", "x", "a whole number"), ("seed", -1, "from 0 on")],
+    [
+        ("may_decline", "no", "True or False"),
+        ("seed", "x", "a whole number"),
+        ("seed", -1, "from 0 on"),
+        ("max_hops", -1, "from 0 on"),
+    ],
 )
 def test_the_other_options_are_checked_too(two: Mesh, field: str, value: Any, right: str) -> None:
     told(QueryError, lambda: two.ask("Why?", **{field: value}), f"{field}: {value!r}", right)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -48,4 +49,22 @@ def tiny_model(folder: Path, hidden: int = 32, layers: int = 2, seed: int = 0, c
         bos_token_id=None,
     )
     Qwen2ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def make_adapter(folder: Path, hidden: int = 576, rank: int = 8, seed: int = 0, layers: int = 10) -> Path:
+    """A LoRA with random matrices on the first layers' query projections."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for layer in range(layers):
+        name = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+        weights[f"{name}.lora_A.weight"] = rng.normal(0, 1, (rank, hidden)).astype(np.float32)
+        weights[f"{name}.lora_B.weight"] = rng.normal(0, 1, (hidden, rank)).astype(np.float32)
+    folder.mkdir()
+    save_file(weights, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "target_modules": ["q_proj"], "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder

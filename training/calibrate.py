@@ -54,15 +54,26 @@ class Result:
 def validation_rows(
     questions: Iterable[Question], tasks: Sequence[str] = (), limit: int | None = None
 ) -> list[Question]:
-    """The validation rows among ``questions`` (by a hash of their ids), of some tasks, at most ``limit`` a task."""
-    taken: dict[str, list[Question]] = {}
+    """The validation rows among ``questions`` (by a hash of their ids), of some tasks, at most ``limit`` a task.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    rows = [row for row in questions if row.answer is not None and split(row.id) == "validation"]
+    if not rows:
+        raise ConfigError("data: there are no validation rows with an answer in it (a fifth of all rows, by their ids)")
+    return of_tasks(rows, tasks, limit)
+
+
+def of_tasks(questions: Iterable[Question], tasks: Sequence[str] = (), limit: int | None = None) -> list[Question]:
+    """Those of some tasks, at most ``limit`` a task. Raises ConfigError for a task that there is not."""
+    by_task: dict[str, list[Question]] = {}
     for question in questions:
-        wanted = not tasks or question.task in tasks
-        if wanted and question.answer is not None and split(question.id) == "validation":
-            rows = taken.setdefault(question.task, [])
-            if limit is None or len(rows) < limit:
-                rows.append(question)
-    return [row for rows in taken.values() for row in rows]
+        by_task.setdefault(question.task, []).append(question)
+    for task in tasks:
+        if task not in by_task:
+            raise ConfigError(f"task: no row is of task {task!r}; there are {', '.join(sorted(by_task))}")
+    return [row for task, rows in by_task.items() if not tasks or task in tasks for row in rows[:limit]]
 
 
 def calibrate(
@@ -83,7 +94,7 @@ def calibrate(
         ConfigError: no rows, an unknown agent, or an assessor that gives no score.
     """
     if not questions:
-        raise ConfigError("data: there are no validation rows with an answer in it (a fifth of all rows, by their ids)")
+        raise ConfigError("questions: there are none to calibrate on")
     named = {agent.name: agent for agent in config.agents}
     for name in agents:
         if name not in named:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID, TextColumn
 from rich.table import Table
+
+from agents.errors import ConfigError, QueryError
+from agents.plugins import resolve
+from mesh.config import MeshConfig
+from mesh.questions import Question
+
+OWN_ROWS = 2000  # that a pool with questions of its own is calibrated on
 
 app = typer.Typer(help="Make agents know themselves.", no_args_is_help=True)
 
@@ -21,23 +29,25 @@ def main() -> None:
 @app.command()
 def calibrate(
     pool: Annotated[str, typer.Option(help="A ready pool's name, or a YAML file.")],
-    data: Annotated[list[str], typer.Option(help="Question files, or names in MESH_DATA; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Where the maps and the replies go.")],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Question files, or names in MESH_DATA; may be repeated. Lab pools have their own."),
+    ] = None,
     models_dir: Annotated[Path | None, typer.Option(help="Where models lie by their local_name.")] = None,
     agent: Annotated[list[str] | None, typer.Option(help="Only this agent; may be repeated.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many rows a task.", min=1)] = None,
     kind: Annotated[str, typer.Option(help="isotonic, platt, or auto: by held-out Brier score.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of the held-out folds.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the held-out folds, and of a pool's own questions.")] = 0,
 ) -> None:
     """Fit p = g(score, alpha) of every agent on validation rows; a run that broke off goes on where it stopped."""
     from mesh.config import load
-    from mesh.questions import read_questions
-    from training.calibrate import calibrate, judged, validation_rows
+    from training.calibrate import calibrate, judged
     from training.threshold import best_gamma
 
-    rows = {row.id: row for name in data for row in read_questions(name)[0]}  # files may share rows
-    questions = validation_rows(rows.values(), task or (), limit)
+    config = load(pool)
+    questions = _validation_rows(config, data or (), task or (), limit, seed)
     with Progress(console=Console(stderr=True)) as bars:
         tasks = {}
 
@@ -46,7 +56,6 @@ def calibrate(
                 tasks[name] = bars.add_task(name, total=total)
             bars.update(tasks[name], completed=done)
 
-        config = load(pool)
         results = calibrate(config, questions, out, models_dir, agent or (), kind, seed, progress)
     table = Table(title=f"calibrated on {len(questions)} validation rows; scores are of held-out folds")
     for column in ("agent", "map", "rows", "accuracy", "AUROC", "ECE", "Brier", "mean work", "file"):
@@ -64,3 +73,45 @@ def calibrate(
         told = ", ".join(f"{alpha:g}: {value:.3f}" for alpha, value in utilities[gamma].items())
         paper = ", ".join(f"{value:.3f}" for value in utilities[0.5].values())
         Console().print(f"best gamma for a cascade of these: {gamma:g} (utility at alpha {told}; with 0.5: {paper})")
+
+
+def _validation_rows(
+    config: MeshConfig, data: Sequence[str], tasks: Sequence[str], limit: int | None, seed: int
+) -> list[Question]:
+    from mesh.questions import read_questions
+    from training.calibrate import of_tasks, validation_rows
+
+    if data:
+        rows = {row.id: row for name in data for row in read_questions(name)[0]}  # files may share rows
+        return validation_rows(rows.values(), tasks, limit)
+    if not (config.understands and config.understands.questions):
+        raise QueryError(
+            f"data: the pool {config.name!r} has no questions of its own; give files or names in MESH_DATA"
+        )
+    make = resolve({}, config.understands.questions, "questions")
+    return of_tasks(make(OWN_ROWS, "validation", seed), tasks, limit)
+
+
+@app.command()
+def lab(
+    names: Annotated[list[str] | None, typer.Argument(help="Which models; default: all eight.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder in which each gets its own.")] = Path("lab"),
+    seed: Annotated[int, typer.Option(help="Of the weights and the questions.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Of torch; other numbers give other last digits.")] = 1,
+) -> None:
+    """Train the lab pool's models from scratch; they ship with the package in mesh/pools/lab."""
+    from training.lab import RECIPES, make
+
+    for name in names or RECIPES:
+        if name not in RECIPES:
+            raise ConfigError(f"names: no model {name!r} in the lab; there are {', '.join(RECIPES)}")
+    columns = (*Progress.get_default_columns(), TextColumn("{task.fields[loss]}"))
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        for name in names or RECIPES:
+            bar = bars.add_task(name, total=RECIPES[name].steps, loss="")
+
+            def progress(step: int, loss: float, bar: TaskID = bar) -> None:
+                bars.update(bar, completed=step, loss=f"loss {loss:.3f}")
+
+            figures = make(name, out, seed, threads, progress)
+            bars.console.print(f"{name}: {figures['parameters']:,} parameters, {figures['accuracy']:.1%} right")

@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
+from agents.errors import MeshError
+from agents.messages import Reply
 from mesh.questions import Question
 
 LONGEST_SHORT_ANSWER = 40  # words; in anything longer, finding the reference proves nothing
@@ -35,6 +37,11 @@ def grade(text: str, question: Question) -> bool:
     if question.kind == "number":
         return given == _result(question.answer, question.task)
     return any(_holds(given, reference) for reference in _references(question.answer))
+
+
+def is_right(reply: Reply | MeshError, question: Question) -> bool:
+    """Whether a query ended with the right answer; a failed or declined one never did."""
+    return isinstance(reply, Reply) and reply.finish in ("stop", "length") and grade(reply.text, question)
 
 
 def extract(text: str, question: Question) -> str | None:

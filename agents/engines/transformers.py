@@ -128,7 +128,8 @@ class TransformersEngine:
         self._closed = True
         self._inbox.put(lambda: None)
         await self._ended.wait()  # in no other thread: when the process ends, none can be started any more
-        self._batch, self._model = Batch(None), None
+        self._batch, self._model, self._wrapped = Batch(None), None, None
+        self._waiting.clear()
 
     # ------------------------------------------------------------------------------ the model
 
@@ -159,7 +160,8 @@ class TransformersEngine:
     def _swap(self, path: Path | None) -> None:
         """Put the adapter at ``path`` into the model's layers, and the old one out of them."""
         try:
-            from peft import PeftModel
+            with _LOADING:
+                from peft import PeftModel
         except ImportError as error:
             raise AdapterError(f"adapter {path}: the engine 'transformers' needs peft: pip install peft") from error
         if self._wrapped is not None:
@@ -196,18 +198,20 @@ class TransformersEngine:
         return await asyncio.wrap_future(done)
 
     def _work(self, ended: Callable[[], None]) -> None:
-        while not self._closed:
-            self._read(wait=not (self._waiting or self._batch.rows or self._swaps))
-            try:
-                self._turn()
-            except Exception as error:  # the cache of all rows is in doubt
-                self._fail(error)
-        self._read()
-        while self._swaps:
-            self._swaps.popleft()()
-        self._batch.rows += self._waiting
-        self._fail(RuntimeError("the engine was closed"))
-        ended()
+        try:
+            while not self._closed:
+                self._read(wait=not (self._waiting or self._batch.rows or self._swaps))
+                try:
+                    self._turn()
+                except Exception as error:  # the cache of all rows is in doubt
+                    self._fail(error)
+            self._read()
+            while self._swaps:
+                self._swaps.popleft()()
+            self._batch.rows += self._waiting
+            self._fail(RuntimeError("the engine was closed"))
+        finally:
+            ended()
 
     def _read(self, wait: bool = False) -> None:
         """Perform what came in, having waited for it or not."""

@@ -175,9 +175,12 @@ class VllmEngine:
             if engine.output_handler:
                 engine.output_handler.cancel()  # else it reports the end of EngineCore as a failure
             self._end_requests(engine)
-            await asyncio.to_thread(_shut, engine, 2.0)
-        if guard is not None:
-            await asyncio.to_thread(guard.close)
+        try:
+            if engine is not None:
+                await asyncio.to_thread(_shut, engine, 2.0)
+        finally:
+            if guard is not None:
+                await asyncio.to_thread(guard.close)
 
     # ------------------------------------------------------------------------------ loading
 
@@ -319,5 +322,7 @@ class VllmEngine:
 def _shut(engine: Any, within_s: float) -> None:
     """End an AsyncLLM and its processes. vLLM leaves its ZeroMQ context, with a thread and files, to chance."""
     context = engine.engine_core.resources.ctx
-    engine.shutdown(within_s)
-    context.destroy(linger=0)
+    try:
+        engine.shutdown(within_s)
+    finally:
+        context.destroy(linger=0)

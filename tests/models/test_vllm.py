@@ -15,11 +15,9 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import psutil
 import pytest
 import zmq
-from safetensors.numpy import save_file
 
 from agents.engines.base import Setup
 from agents.engines.chat import encode_chat
@@ -27,6 +25,7 @@ from agents.engines.models import load_tokenizer
 from agents.engines.vllm import VllmEngine
 from agents.errors import AdapterError, BudgetExceeded, ConfigError, EngineError, QueryTooLong
 from agents.messages import Message, Piece, Request, ScoreRequest
+from tests.tiny import make_adapter
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("default")]  # vLLM's imports warn
@@ -258,18 +257,3 @@ def test_a_killed_engine_core_is_noticed(engine: VllmEngine, run: Run[None]) -> 
             await draft(engine, request(PARIS))
 
     run(kill())
-
-
-def make_adapter(folder: Path, hidden: int = 576, rank: int = 8, seed: int = 0) -> Path:
-    """A LoRA with random matrices on the first layers' query projections."""
-    rng = np.random.default_rng(seed)
-    weights = {}
-    for layer in range(10):
-        name = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
-        weights[f"{name}.lora_A.weight"] = rng.normal(0, 1, (rank, hidden)).astype(np.float32)
-        weights[f"{name}.lora_B.weight"] = rng.normal(0, 1, (hidden, rank)).astype(np.float32)
-    folder.mkdir()
-    save_file(weights, folder / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "target_modules": ["q_proj"], "bias": "none"}
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    return folder

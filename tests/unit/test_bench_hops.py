@@ -6,7 +6,8 @@ import pickle
 
 import pytest
 
-from agents.messages import Accepted, Query
+from agents.messages import Accepted, Asked, Drafted, Generate, NodeEvent, Piece, Query, Route
+from agents.prompts import REFUSAL
 from benchmarks import hops
 from mesh.client import Mesh
 
@@ -40,3 +41,12 @@ def test_in_process_and_in_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None
     told = {**hops.in_process(20), **hops.in_virtual_time(seed=0)}
     assert all(value > 0 for value in told.values())
     assert told["local_ratio"] > 1
+
+
+def test_the_parts_of_a_hop_are_those_of_a_hop() -> None:
+    node, query = hops._forwarder(), pickle.loads(hops._query())
+    piece = Piece(REFUSAL, 1, 0.0, 50, "stop")
+    events: list[NodeEvent] = [Asked(query), Drafted(query.key, 1, piece), hops._accepted()]
+    commands = [[type(command) for command in node.step(event, 1.0)] for event in events]
+    assert commands == [[Generate], [Route], [Accepted]]
+    assert all(value > 0 for value in hops.parts_of_a_hop(5).values())

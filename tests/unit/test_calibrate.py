@@ -97,7 +97,7 @@ def test_refused_drafts_are_no_rows(tmp_path: Path) -> None:
 def test_what_cannot_be_calibrated(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown agent 'nobody'; there are sure, unsure"):
         calibrate(load(pool()), questions(2), tmp_path, agents=["nobody"])
-    with pytest.raises(ConfigError, match="there are no validation rows"):
+    with pytest.raises(ConfigError, match="there are none to calibrate on"):
         calibrate(load(pool()), [], tmp_path)
     plain = load(pool(defaults={"assessor": "refusal", "policy": "refusal"}))
     with pytest.raises(
@@ -114,4 +114,7 @@ def test_validation_rows_are_those_of_the_hash() -> None:
     assert 20 < len(rows) < 60
     assert all(split(row.id) == "validation" for row in rows)
     assert len(validation_rows(questions(200), limit=3)) == 3
-    assert validation_rows(questions(200), tasks=["other"]) == []
+    with pytest.raises(ConfigError, match="no row is of task 'other'; there are task"):
+        validation_rows(questions(200), tasks=["other"])
+    with pytest.raises(ConfigError, match="there are no validation rows"):
+        validation_rows([])

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from importlib.metadata import EntryPoint, version
 from pathlib import Path
@@ -400,8 +401,13 @@ def cluster(monkeypatch: pytest.MonkeyPatch, pool: Path) -> list[tuple[Any, ...]
         calls.append(("down", name, address))
         return name or "two"
 
+    def default(tell: Callable[[str], object]) -> Mesh:
+        tell("no mesh is up")
+        calls.append(("default",))
+        return Mesh.from_yaml(pool)
+
     stand_in = ModuleType("mesh.running")
-    vars(stand_in).update(connect=connect, up=up, down=down)
+    vars(stand_in).update(connect=connect, up=up, down=down, default=default)
     monkeypatch.setitem(sys.modules, "mesh.running", stand_in)
     return calls
 
@@ -409,6 +415,13 @@ def cluster(monkeypatch: pytest.MonkeyPatch, pool: Path) -> list[tuple[Any, ...]
 def test_without_a_pool_the_running_mesh_is_asked(cluster: list[Any]) -> None:
     assert json.loads(run("ask", "hi", "--name", "m", "--json").stdout)["agent"] == "b"
     assert cluster == [("connect", "m", None)]
+
+
+def test_where_no_mesh_is_up_the_embedded_pool_is_asked(cluster: list[Any]) -> None:
+    done = run("ask", "hi", "--json")
+    assert json.loads(done.stdout)["agent"] == "b"
+    assert done.stderr == "no mesh is up\n"
+    assert cluster == [("default",)]
 
 
 def test_status_as_table_and_json(cluster: list[Any]) -> None:
@@ -431,6 +444,7 @@ def test_up_and_down(cluster: list[Any], pool: Path) -> None:
 def test_pools() -> None:
     table = run("pools").stdout
     assert "Five scripted agents without a model" in table
+    assert "lab-mesh" in table
     by_name = {pool["pool"]: pool for pool in json.loads(run("pools", "--json").stdout)}
     assert by_name["small"]["agents"][0] == {
         "name": "smollm2-135m",

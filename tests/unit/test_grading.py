@@ -215,3 +215,10 @@ def test_hostile_texts_take_no_time(text: str, question: Question) -> None:
     started = time.perf_counter()
     grade(text, question)
     assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "right"), [("95", True), (" 95\n", True), ("9 5", False), ("095", False), ("95.0", False), ("", False)]
+)
+def test_the_labs_answers_are_compared_as_they_stand(text: str, right: bool) -> None:
+    assert grade(text, Question("37+58=", "37+58=", "lab/add", None, "95")) is right

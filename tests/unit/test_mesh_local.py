@@ -399,3 +399,11 @@ async def test_what_an_actors_method_raises_is_not_taken_for_silence() -> None:
     for within_s in (None, 1.0):
         with pytest.raises(EngineError, match="the server was slow"):
             await RayTransport("m").reach("a", call(), within_s)
+
+
+@pytest.mark.parametrize(("most", "answers"), [(0, "a0"), (1, "a1"), (2, "a2"), (64, "a2")])
+def test_a_query_is_forwarded_no_further_than_it_may(most: int, answers: str) -> None:
+    with Mesh.from_yaml(pool(agents=3, engine={"refuse": 1.0}, runtime="local")) as mesh:
+        reply = mesh.ask("Why?", max_hops=most)
+    assert (reply.agent, reply.path[-1].reason) == (answers, "forced")
+    assert len(reply.path) == min(most, 2) + 1

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.messages import Hop, Reply
-from benchmarks.metrics import Row, auroc, brier, ece, log_loss, summarise
+from benchmarks.metrics import Row, auroc, brier, ece, log_loss, oracle, summarise
 
 ROWS = [
     Row(True, 0.1, 0.2, "small", 0.5),
@@ -98,3 +98,12 @@ def test_a_row_of_a_reply() -> None:
     assert Row.of(reply, True) == Row(True, 0.9, 1.1, "large", 0.2, hops=3, refused=1)
     declined = Reply("q", "", "small", 0.2, 0.1, 0.1, (Hop("small", "declined"),), 1.0, finish="declined")
     assert Row.of(declined, True) == Row(False, 0.1, 0.1, "small", 0.2, hops=1, refused=0)
+
+
+def test_oracle() -> None:
+    alone = {"small": [True, False, False], "large": [True, True, False]}
+    costs = {"small": 0.1, "large": 0.9}
+    # small is right and cheap; only large is right; nobody is right, and small wastes least
+    assert oracle(alone, costs, 0.5) == pytest.approx(((1 - 0.05) + (1 - 0.45) + (0 - 0.05)) / 3)
+    assert oracle(alone, costs, 0.0) == pytest.approx(2 / 3)
+    assert oracle({"small": [False]}, costs, 1.0) == pytest.approx(-0.1)

@@ -1,0 +1,45 @@
+"""What agents say to each other: values that are equal where they say the same, and travel as bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from typing import Any
+
+import pytest
+
+from agents import messages as msg
+
+KINDS = [kind for kind in vars(msg).values() if dataclasses.is_dataclass(kind) and isinstance(kind, type)]
+HOPS = (msg.Hop("small", "refused", 0.25, 0.5, 10, 2, 0.1), msg.Hop("large", "answered"))
+
+
+def one_of(kind: type[Any]) -> Any:
+    """A message with something to tell in every field."""
+    return kind(*(f"{field.name} {number}" for number, field in enumerate(dataclasses.fields(kind))))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_kind_is_a_value(kind: type[Any]) -> None:
+    message = one_of(kind)
+    assert message == one_of(kind)
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        back = pickle.loads(pickle.dumps(message, protocol))
+        assert type(back) is kind
+        assert back == message
+    assert not hasattr(message, "__dict__")
+    for field in dataclasses.fields(kind)[:1]:
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(message, field.name, "other")
+
+
+def test_every_message_is_covered() -> None:
+    assert {"Query", "Reply", "Tick", "Emit", "Batch", "Rewired"} <= {kind.__name__ for kind in KINDS}
+
+
+def test_messages_within_messages_travel_too() -> None:
+    key = ("q", 2)
+    end = msg.End(key, "stop", HOPS[1])
+    accepted = msg.Accepted(key, "large", HOPS[:1], msg.Batch((msg.Piece("42", 2, -0.1, 10, "stop"),), end))
+    query = msg.Query("q", (msg.Message("user", "6 * 7?"),), 0.5, 2, path=HOPS, excluded=frozenset({"small"}))
+    assert pickle.loads(pickle.dumps((accepted, query))) == (accepted, query)
