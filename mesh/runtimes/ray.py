@@ -8,7 +8,10 @@ import logging
 import os
 import pickle
 import socket
+import threading
 import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +174,26 @@ def own_runtime(config: MeshConfig) -> RayRuntime:
 def ensure_cluster() -> None:
     """Connect to the cluster that runs here; where none does, start one that ends with this process."""
     if not join_cluster():
-        _init("local", include_dashboard=False)
+        _lasting(lambda: _init("local", include_dashboard=False))
+
+
+def _lasting(start: Callable[[], None]) -> None:
+    """Call it in a thread that ends with this process. Linux kills Ray's processes when the *thread* that started them
+    ends, and Ray kills this one a minute later: so no mesh may start them in its own, nor a caller in just any.
+    """
+    started: Future[None] = Future()
+
+    def stay() -> None:
+        try:
+            start()
+        except BaseException as error:
+            started.set_exception(error)
+        else:
+            started.set_result(None)
+            threading.Event().wait()
+
+    threading.Thread(target=stay, name="ray", daemon=True).start()
+    started.result()
 
 
 def _init(address: str, **options: Any) -> None:
