@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -16,6 +17,7 @@ from agents.errors import MeshError, QueryError
 from agents.messages import Reply
 from agents.plugins import resolve
 from benchmarks.metrics import Row, oracle, summarise
+from benchmarks.results import write
 from benchmarks.walk import Walk, drawn
 from mesh.askfile import Job, ask_all
 from mesh.client import Mesh
@@ -46,6 +48,7 @@ def demo(
         Literal["ray", "local"], typer.Option(help="An actor an agent, or all in this process.")
     ] = "ray",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder that gets demo.json, with how it came about.")] = None,
 ) -> None:
     """Ask a lab pool questions at three alphas: a live view, then accuracy, cost, utility and a few paths."""
     alphas = [check_alpha(each) for each in dict.fromkeys(alpha or (0.2, 0.5, 0.8))]
@@ -55,6 +58,8 @@ def demo(
     make = resolve({}, config.understands.questions, "questions")
     figures = _Demo(config, Console(stderr=as_json)).run(make(count, "test", seed), alphas)
     print_json(figures) if as_json else print(NEXT)
+    if out is not None:
+        write("demo", figures, seed, out)
 
 
 class _Demo:

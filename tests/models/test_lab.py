@@ -119,11 +119,13 @@ def test_asking_without_a_pool_asks_the_lab() -> None:
     assert done.stderr == ""
 
 
-def test_the_demo_in_one_process() -> None:
-    command = [sys.executable, "-m", "mesh", "demo", "--runtime", "local", "--queries", "56", "--json"]
+def test_the_demo_in_one_process(tmp_path: Path) -> None:
+    options = ["--runtime", "local", "--queries", "56", "--json", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "mesh", "demo", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
+    assert json.loads((tmp_path / "demo.json").read_text())["result"] == told
     assert [each["alpha"] for each in told["alphas"]] == [0.2, 0.5, 0.8]
     for each in told["alphas"]:
         assert each["n"] == 56
