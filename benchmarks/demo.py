@@ -15,7 +15,6 @@ from rich.live import Live
 
 from agents.errors import MeshError, QueryError
 from agents.messages import Reply
-from agents.plugins import resolve
 from benchmarks.metrics import Row, oracle, summarise
 from benchmarks.results import write
 from benchmarks.walk import Walk, drawn
@@ -53,9 +52,9 @@ def demo(
     """Ask a lab pool questions at three alphas: a live view, then accuracy, cost, utility and a few paths."""
     alphas = [check_alpha(each) for each in dict.fromkeys(alpha or (0.2, 0.5, 0.8))]
     config = with_overrides(load(pool), runtime=runtime)
-    if not (config.understands and config.understands.questions):
+    make = config.question_maker
+    if make is None:
         raise QueryError(f"pool: the demo needs one with questions of its own, such as 'lab', not {pool!r}")
-    make = resolve({}, config.understands.questions, "questions")
     figures = _Demo(config, Console(stderr=as_json)).run(make(count, "test", seed), alphas)
     print_json(figures) if as_json else print(NEXT)
     if out is not None:

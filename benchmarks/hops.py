@@ -94,6 +94,8 @@ class _Chain:
         answer = pickle.dumps(_accepted())
 
         class Link:
+            """Passes a query on, or answers it."""
+
             def __init__(self, following: Any) -> None:
                 self.following = following
 
@@ -171,7 +173,7 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def parts_of_a_hop(times: int) -> dict[str, float]:
-    """Microseconds, in a warm loop, of what a forwarding hop does that a bare link does not: its decisions, and
+    """Microseconds, in this process, of what a forwarding hop does that a bare link does not: its decisions, and
     pickling a query and an acceptance in and out.
     """
     query, accepted = pickle.loads(_query()), _accepted()

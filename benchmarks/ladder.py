@@ -6,7 +6,7 @@ Of these, short ones ("3+5=") were trained on too; so the accuracy over all the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from agents.errors import MeshError
@@ -14,6 +14,7 @@ from agents.messages import Reply
 from mesh.askfile import Job, ask_all
 from mesh.client import Mesh
 from mesh.config import load
+from mesh.questions import Question
 from training.grading import is_right
 from training.lab_questions import FAMILIES, SHORT, TASKS, questions
 
@@ -36,35 +37,29 @@ def measure(count: int = 1400, seed: int = 1, progress: Progress | None = None) 
     agents: dict[str, Any] = {}
     with Mesh(config) as mesh:
         for agent in config.agents:
-            right: dict[str, list[bool]] = {task: [] for task in TASKS}
+            right: dict[Question, bool] = {}
 
-            unseen: list[bool] = []
-
-            def record(
-                job: Job,
-                outcome: Reply | MeshError,
-                right: dict[str, list[bool]] = right,
-                unseen: list[bool] = unseen,
-            ) -> None:
+            def record(job: Job, outcome: Reply | MeshError, right: dict[Question, bool] = right) -> None:
                 if isinstance(outcome, MeshError):
                     raise outcome  # a broken agent is no bad one
-                right[job.question.task.removeprefix("lab/")].append(is_right(outcome, job.question))
-                if len(job.question.id) > SHORT:
-                    unseen.append(is_right(outcome, job.question))
+                right[job.question] = is_right(outcome, job.question)
                 if progress is not None:
                     progress()
 
             ask_all(mesh, (Job(q, 0.5) for q in asked), record, 64, entry=agent.name, max_hops=0)
-            agents[agent.name] = {"cost": agent.cost, **_by_group(right), "unseen": share(unseen)}
+            agents[agent.name] = {"cost": agent.cost, **_by_group(right)}
     return {"bench": "lab", "questions": len(asked), "seed": seed, "agents": agents}
 
 
-def _by_group(right: dict[str, list[bool]]) -> dict[str, Any]:
-    families = {family: [each for task in tasks for each in right[task]] for family, tasks in FAMILIES.items()}
+def _by_group(right: dict[Question, bool]) -> dict[str, Any]:
+    def of(tasks: Collection[str]) -> dict[str, Any]:
+        return share([good for question, good in right.items() if question.task.removeprefix("lab/") in tasks])
+
     return {
-        "all": share([each for results in right.values() for each in results]),
-        "tasks": {task: share(results) for task, results in right.items()},
-        "families": {family: share(results) for family, results in families.items()},
+        "all": of(TASKS),
+        "tasks": {task: of((task,)) for task in TASKS},
+        "families": {family: of(tasks) for family, tasks in FAMILIES.items()},
+        "unseen": share([good for question, good in right.items() if len(question.id) > SHORT]),
     }
 
 

@@ -186,6 +186,16 @@ class MeshConfig(_Settings):
         """Whether it answers whatever is written to it."""
         return self.understands is None and any(agent.engine.kind != "scripted" for agent in self.agents)
 
+    @property
+    def question_maker(self) -> Any:
+        """What makes questions for this pool, called with how many, which part and a seed; None where nothing does.
+
+        Raises:
+            ConfigError: it cannot be imported.
+        """
+        made_by = self.understands.questions if self.understands else ""
+        return resolve({}, made_by, "questions") if made_by else None
+
     def check_understood(self, text: str) -> None:
         """Raises NotUnderstood, which says what this pool can read, and which pools read more."""
         if self.understands and re.fullmatch(self.understands.pattern, "".join(text.split()).lower()) is None:

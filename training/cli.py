@@ -12,7 +12,6 @@ from rich.progress import Progress, TaskID, TextColumn
 from rich.table import Table
 
 from agents.errors import ConfigError, QueryError
-from agents.plugins import resolve
 from mesh.config import MeshConfig
 from mesh.questions import Question
 
@@ -84,11 +83,11 @@ def _validation_rows(
     if data:
         rows = {row.id: row for name in data for row in read_questions(name)[0]}  # files may share rows
         return validation_rows(rows.values(), tasks, limit)
-    if not (config.understands and config.understands.questions):
+    make = config.question_maker
+    if make is None:
         raise QueryError(
             f"data: the pool {config.name!r} has no questions of its own; give files or names in MESH_DATA"
         )
-    make = resolve({}, config.understands.questions, "questions")
     return of_tasks(make(OWN_ROWS, "validation", seed), tasks, limit)
 
 

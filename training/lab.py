@@ -184,7 +184,7 @@ def _backward(model: Any, rows: Sequence[tuple[list[int], list[int]]], tokens: i
         inputs_BT[row, :end] = torch.tensor(prompt + target)
         labels_BT[row, len(prompt) : end] = torch.tensor(target)
     hidden_BTH = model.model(input_ids=inputs_BT, use_cache=False).last_hidden_state
-    told = labels_BT[:, 1:] >= 0  # only answers are learnt: logits of all else would be half of the work
+    told = labels_BT[:, 1:] >= 0  # only answers are learnt, so no other logits are computed
     logits_NV = model.lm_head(hidden_BTH[:, :-1][told])
     loss = functional.cross_entropy(logits_NV, labels_BT[:, 1:][told], reduction="sum") / tokens
     loss.backward()

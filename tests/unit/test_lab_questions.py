@@ -8,7 +8,6 @@ from itertools import islice
 
 import pytest
 
-from agents.plugins import resolve
 from mesh.config import load
 from mesh.questions import prompt, split
 from training.grading import grade
@@ -85,6 +84,6 @@ def test_the_lab_pool_reads_them_all() -> None:
     pool = load("lab")
     assert pool.understands is not None
     assert pool.understands.examples == EXAMPLES
-    assert resolve({}, pool.understands.questions, "questions") is questions
+    assert pool.question_maker is questions
     for question in (*questions(560, "train"), *questions(560, "test")):
         pool.check_understood(question.text)
