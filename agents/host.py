@@ -86,7 +86,7 @@ class Host:
         box = self._outboxes.get(key)
         if box is None:
             return msg.Rejected(key, self.node.card.name, "failed", "it knows nothing of this query")
-        box.pulled = self.clock()
+        self._touch(key)
         if len(box.pieces) <= cursor and box.end is None:
             box.news.clear()
             box.pulled = math.inf  # whoever waits is not gone
@@ -96,7 +96,7 @@ class Host:
             except TimeoutError:
                 pass  # an empty batch says that we live
             finally:
-                box.pulled = self.clock()
+                self._touch(key)
             self._check()
         if box.end is not None:
             self._outboxes.pop(key, None)
@@ -267,11 +267,26 @@ class Host:
                 self.step(msg.Tick())
             except Exception:  # a plug-in's; what else is due must not wait for it
                 log.exception("agent %s", self.node.card.name)
-            now = self.clock()
-            for key, box in list(self._outboxes.items()):
-                if now - box.pulled > self.lease_s:
-                    await self.cancel(key)
+            for key in self._given_up():
+                await self.cancel(key)
         self._ticking = None
+
+    def _touch(self, key: msg.Key) -> None:
+        """Somebody pulls an answer; outboxes stand in the order of their last pulls."""
+        box = self._outboxes.pop(key, None)
+        if box is not None:
+            box.pulled = self.clock()
+            self._outboxes[key] = box
+
+    def _given_up(self) -> list[msg.Key]:
+        """Answers that nobody has pulled for too long; looks no further than the first whose time has not come."""
+        longest, over = self.clock() - self.lease_s, list[msg.Key]()
+        for key, box in self._outboxes.items():
+            if box.pulled < longest:
+                over.append(key)
+            elif box.pulled < math.inf:
+                break
+        return over
 
     def _check(self) -> None:
         if self.dead.is_set():

@@ -1,4 +1,6 @@
-"""What agents, owners and engines say to each other: frozen, slotted values, nothing else.
+"""What agents, owners and engines say to each other: frozen values, nothing else.
+
+They are msgspec structs: each hop makes and packs a dozen, which as dataclasses took ten times as long.
 
 A shell (Ray, asyncio, virtual time) turns every outcome into an *event*, gives it to a ``Node`` or an
 ``Owner`` and performs the *commands* that come back. ``Key`` = (query id, attempt) names one attempt.
@@ -6,41 +8,30 @@ A shell (Ray, asyncio, virtual time) turns every outcome into an *event*, gives 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from operator import attrgetter
-from typing import Any, Literal, TypeAlias, TypeVar, dataclass_transform
+from typing import Any, Literal, TypeAlias
 
-T = TypeVar("T")
+from msgspec import Struct
 
 Key: TypeAlias = tuple[str, int]
 Verdict: TypeAlias = Literal["answered", "refused", "declined", "failed"]
 Finish: TypeAlias = Literal["stop", "length", "declined", "failed"]
 
 
-@dataclass_transform(frozen_default=True)
-def value(cls: type[T]) -> type[T]:
-    """A frozen dataclass with slots that is pickled as its constructor's arguments: each hop pickles several, and
-    what dataclasses do by themselves (ask every object for its fields) takes five times as long.
-    """
-    made: Any = dataclass(frozen=True, slots=True)(cls)
-    read = attrgetter("__class__", "__class__", *made.__slots__)  # at least two, so that it always gives a tuple
-    made.__reduce__ = lambda self: (made, read(self)[2:])
-    return made  # type: ignore[no-any-return]
+class _Value(Struct, frozen=True, gc=False):
+    """What every message is: it cannot change, so it is in no cycle that Python's collector would have to find."""
 
 
 # ---------------------------------------------------------------------------------- values
 
 
-@value
-class Message:
+class Message(_Value, frozen=True):
     """One chat message; ``role`` is system, user or assistant."""
 
     role: str
     content: str
 
 
-@value
-class Card:
+class Card(_Value, frozen=True):
     """What an agent tells those who may forward to it.
 
     ``cost`` is its normalised price per query in (0, 1]; ``mean_work`` the mean of
@@ -59,8 +50,7 @@ class Card:
         return self.cost * (prompt_tokens + 4 * generated_tokens) / self.mean_work
 
 
-@value
-class Hop:
+class Hop(_Value, frozen=True):
     """One agent's part in a query.
 
     ``reason`` says why it failed (died, stalled, busy, ...) or that it was ``forced`` to answer.
@@ -76,8 +66,7 @@ class Hop:
     reason: str = ""
 
 
-@value
-class Query:
+class Query(_Value, frozen=True):
     """A query on its way. ``path`` holds the hops of this attempt; ``spent`` the full cost of earlier ones.
 
     ``remaining_s`` travels instead of a deadline, so that no two clocks need to agree. ``emitted`` is
@@ -106,8 +95,7 @@ class Query:
         return (self.id, self.attempt)
 
 
-@value
-class Reply:
+class Reply(_Value, frozen=True):
     """The answer, who gave it, how the query got there, and what it cost.
 
     ``cost`` is the executing agent's price per query; ``full_cost`` prices all work done on the way,
@@ -146,8 +134,7 @@ def _describe(hop: Hop) -> str:
 # ---------------------------------------------------------------------------------- engines
 
 
-@value
-class Request:
+class Request(_Value, frozen=True):
     """What an engine is asked to generate.
 
     ``generation`` tells this draft from earlier ones of the same key. ``continued`` is the beginning of
@@ -166,8 +153,7 @@ class Request:
     seed: int = 0
 
 
-@value
-class Piece:
+class Piece(_Value, frozen=True):
     """A piece of a draft: new text, how many tokens it took and the sum of their log-probabilities.
 
     The first piece tells the prompt's tokens, the last one how the draft finished. ``logprob`` is None
@@ -181,8 +167,7 @@ class Piece:
     finish: Literal["stop", "length"] | None = None
 
 
-@value
-class ScoreRequest:
+class ScoreRequest(_Value, frozen=True):
     """Asks for the log-probability of each of ``continuations`` as the answer to ``messages``."""
 
     key: Key
@@ -192,8 +177,7 @@ class ScoreRequest:
     seed: int = 0
 
 
-@value
-class Scores:
+class Scores(_Value, frozen=True):
     """Log-probability of every continuation, and the prompt tokens that it took to know them."""
 
     logprobs: tuple[float, ...]
@@ -203,15 +187,13 @@ class Scores:
 # ---------------------------------------------------------------------------------- events
 
 
-@value
-class Asked:
+class Asked(_Value, frozen=True):
     """Somebody asks this agent to route a query."""
 
     query: Query
 
 
-@value
-class Drafted:
+class Drafted(_Value, frozen=True):
     """The engine gave the next piece of a draft."""
 
     key: Key
@@ -219,8 +201,7 @@ class Drafted:
     piece: Piece
 
 
-@value
-class Scored:
+class Scored(_Value, frozen=True):
     """The engine answered a ``Judge`` command."""
 
     key: Key
@@ -228,8 +209,7 @@ class Scored:
     scores: Scores
 
 
-@value
-class DraftFailed:
+class DraftFailed(_Value, frozen=True):
     """The engine raised; ``reason`` is failed, died, stalled, too_long or budget."""
 
     key: Key
@@ -238,8 +218,7 @@ class DraftFailed:
     detail: str = ""
 
 
-@value
-class Accepted:
+class Accepted(_Value, frozen=True, tag=True):
     """An agent has begun to answer: pull its pieces from it. ``hops`` leads up to it, without it."""
 
     key: Key
@@ -248,8 +227,7 @@ class Accepted:
     batch: Batch | None = None
 
 
-@value
-class Rejected:
+class Rejected(_Value, frozen=True, tag=True):
     """An agent cannot serve a query (also not by others); ``hops`` tells what was tried."""
 
     key: Key
@@ -259,57 +237,49 @@ class Rejected:
     hops: tuple[Hop, ...] = ()
 
 
-@value
-class Pulled:
+class Pulled(_Value, frozen=True):
     """What came of a pull: new pieces, and the end if it has come."""
 
     key: Key
     batch: Batch
 
 
-@value
-class Alive:
+class Alive(_Value, frozen=True):
     """A probed peer still works on the query."""
 
     key: Key
     agent: str
 
 
-@value
-class Cancelled:
+class Cancelled(_Value, frozen=True):
     """The owner wants no answer any more, or nobody pulls it."""
 
     key: Key
 
 
-@value
-class Tick:
+class Tick(_Value, frozen=True):
     """Time passed: expire what is due."""
 
 
-@value
-class PeerDown:
+class PeerDown(_Value, frozen=True):
     """An agent is gone; nothing is forwarded to it until it is up again."""
 
     agent: str
 
 
-@value
-class PeerUp:
+class PeerUp(_Value, frozen=True):
     """An agent is back."""
 
     agent: str
 
 
-@value
-class Rewired:
+class Rewired(_Value, frozen=True, gc=True):
     """The topology or somebody's card has changed; ``links`` is the new state of both (see ``agents.node.Links``)."""
 
     links: Any
 
 
-@value
-class Outcome:
+class Outcome(_Value, frozen=True):
     """What became of a query, told along its path; ``right`` is None until somebody knows."""
 
     query_id: str
@@ -323,61 +293,53 @@ class Outcome:
 # ---------------------------------------------------------------------------------- commands
 
 
-@value
-class Generate:
+class Generate(_Value, frozen=True):
     """Start a draft; every piece comes back as ``Drafted``."""
 
     request: Request
 
 
-@value
-class Judge:
+class Judge(_Value, frozen=True):
     """Score continuations; comes back as ``Scored``."""
 
     request: ScoreRequest
 
 
-@value
-class Stop:
+class Stop(_Value, frozen=True):
     """Stop what the engine does for this key: nobody will read it."""
 
     key: Key
 
 
-@value
-class Route:
+class Route(_Value, frozen=True):
     """Ask ``agent`` to route the query; comes back as ``Accepted`` or ``Rejected``."""
 
     agent: str
     query: Query
 
 
-@value
-class Probe:
+class Probe(_Value, frozen=True):
     """Ask ``agent`` whether it still works on ``key``; comes back as ``Alive`` or ``Rejected``."""
 
     agent: str
     key: Key
 
 
-@value
-class Cancel:
+class Cancel(_Value, frozen=True):
     """Tell ``agent`` to give up ``key``."""
 
     agent: str
     key: Key
 
 
-@value
-class Emit:
+class Emit(_Value, frozen=True):
     """Pass an answer's next piece on to the owner (a node), or to the caller (an owner)."""
 
     key: Key
     piece: Piece
 
 
-@value
-class End:
+class End(_Value, frozen=True):
     """The answer is complete, or broke off (``finish`` is failed); ``hop`` is the agent's own."""
 
     key: Key
@@ -385,8 +347,7 @@ class End:
     hop: Hop
 
 
-@value
-class Pull:
+class Pull(_Value, frozen=True):
     """Ask the answering agent for the pieces after the first ``cursor``; comes back as ``Pulled``."""
 
     agent: str
@@ -394,16 +355,14 @@ class Pull:
     cursor: int
 
 
-@value
-class Done:
+class Done(_Value, frozen=True, gc=True):  # an error's traceback leads back to it
     """The owner's last command: the reply, or the error to raise."""
 
     reply: Reply | None = None
-    error: Exception | None = field(default=None)
+    error: Exception | None = None
 
 
-@value
-class Batch:
+class Batch(_Value, frozen=True, tag=True):
     """Pieces from a cursor on, and the end where it has come."""
 
     pieces: tuple[Piece, ...] = ()

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import heapq
 import logging
-import random
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+
+from msgspec.structs import replace
 
 from agents import messages as msg
 from agents.assess import Ask, Assessor, Confidence, Refusal, Session, Verdict, Wait
@@ -253,16 +254,16 @@ class Node:
     # ------------------------------------------------------------------ decide
 
     def _decide(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
-        peers = self._peers(turn)
-        if not peers and not turn.query.may_decline:
+        peers, query = self._peers(turn), turn.query
+        if not peers and not query.may_decline:
             self._answer(turn, now, out)
             return
-        view = View(self.card, turn.query.alpha, turn.confidence, turn.refused, peers, self._budget(turn))
-        decision = self.policy.decide(view, random.Random(self._seed(turn.query)))
+        seen = turn.confidence, turn.refused, peers, self._budget(turn)
+        decision = self.policy.decide(View(self.card, query.alpha, *seen, self._seed(query)))
         if isinstance(decision, Answer):
             self._answer(turn, now, out)
         elif not isinstance(decision, Forward):
-            self._decline(turn, now, out) if turn.query.may_decline else self._answer(turn, now, out)
+            self._decline(turn, now, out) if query.may_decline else self._answer(turn, now, out)
         elif any(decision.peer == card.name for card in peers):
             if turn.stage == "assessing":
                 self._free(turn, out)

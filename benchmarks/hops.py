@@ -105,7 +105,7 @@ class _Chain:
             async def pid(self) -> int:
                 return os.getpid()
 
-        remote = ray.remote(num_cpus=0, max_concurrency=1000)(Link)
+        remote = ray.remote(num_cpus=0, max_concurrency=1000, enable_task_events=False)(Link)
         self.links: list[Any] = []
         for _ in range(max(HOPS)):
             self.links.insert(0, remote.remote(self.links[0] if self.links else None))

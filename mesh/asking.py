@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from agents import messages as msg
@@ -17,12 +17,16 @@ T = TypeVar("T")
 
 
 async def ask(
-    owner: Owner, runtime: Runtime, partings: set[asyncio.Task[None]], tick_s: float = 0.25
-) -> AsyncGenerator[str | msg.Reply]:
-    """The answer's text, piece by piece, then the ``Reply``.
+    owner: Owner,
+    runtime: Runtime,
+    put: Callable[[str], object],
+    partings: set[asyncio.Task[None]],
+    tick_s: float = 0.25,
+) -> msg.Reply:
+    """Give ``put`` the answer's text, piece by piece; returns the reply.
 
-    Closing the iterator cancels the query and stops whoever works on it; ``partings`` holds the messages that say
-    so, until they have arrived.
+    Cancelling it cancels the query and stops whoever works on it; ``partings`` holds the messages that say so,
+    until they have arrived.
 
     Raises:
         MeshError: what ``Owner`` gave up with.
@@ -36,13 +40,12 @@ async def ask(
                 for command in owner.step(event, time.monotonic()):
                     if isinstance(command, msg.Emit):
                         if command.piece.text:
-                            yield command.piece.text
+                            put(command.piece.text)
                     elif isinstance(command, msg.Done):
                         if command.error is not None:
                             raise command.error
-                        if command.reply is not None:
-                            yield command.reply
-                        return
+                        assert command.reply is not None
+                        return command.reply
                     elif isinstance(command, msg.Cancel):
                         _part(runtime, command, partings)
                     else:

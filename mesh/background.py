@@ -9,6 +9,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+import uvloop
+
 from agents.errors import MeshClosed
 
 T = TypeVar("T")
@@ -30,7 +32,7 @@ class Background:
         self._mesh, self._pid, self._closed = mesh, os.getpid(), False
         self._lock = threading.Lock()
         self._work: set[asyncio.Task[Any]] = set()
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"mesh {mesh}", daemon=True)
         self._thread.start()
 

@@ -9,10 +9,11 @@ import queue
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from agents.errors import AgentError, MeshError, QueryError
 from agents.messages import Outcome, Query, Reply
@@ -278,20 +279,14 @@ class Mesh:
         """Give ``put`` every piece, then None; cancelling what comes back cancels the query."""
 
         async def pump() -> None:
-            async with contextlib.aclosing(self._stream(query, entry)) as pieces:
-                async for piece in pieces:
-                    put(piece)
+            put(await self._ask(query, entry, put))
 
         ended = self._submit(pump)
         ended.add_done_callback(lambda _: put(None))
         return ended
 
-    async def _ask(self, query: Query, entry: str | None) -> Reply:
-        *_, reply = [piece async for piece in self._stream(query, entry)]
-        assert isinstance(reply, Reply)
-        return reply
-
-    async def _stream(self, query: Query, entry: str | None) -> AsyncGenerator[str | Reply]:
+    async def _ask(self, query: Query, entry: str | None, put: Callable[[str], object] = lambda _: None) -> Reply:
+        """The reply; ``put`` is given its text piece by piece."""
         running, limits = self._running, self.config.limits
         directory = await running.directory()
         if entry is not None and entry not in list(directory.cards):  # it may be anything, also unhashable
@@ -300,13 +295,11 @@ class Mesh:
         name = query.id.partition("#")[0]
         self._trace("asked", id=name, alpha=query.alpha)
         try:
-            async with contextlib.aclosing(ask_owner(owner, running.runtime, self._partings, limits.tick_s)) as pieces:
-                async for piece in pieces:
-                    if isinstance(piece, Reply):
-                        piece = replace(piece, id=name)
-                        self._remember(piece)
-                        await self._tell_path(running, piece, None)
-                    yield piece
+            reply = await ask_owner(owner, running.runtime, put, self._partings, limits.tick_s)
+            reply = replace(reply, id=name)
+            self._remember(reply)
+            await self._tell_path(running, reply, None)
+            return reply
         except asyncio.CancelledError:
             self._trace("cancelled", id=name)
             raise

@@ -10,8 +10,9 @@ The first end of the current attempt wins; whatever carries an older attempt is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Literal
+
+from msgspec.structs import replace
 
 from agents import messages as msg
 from agents.errors import AgentBusy, BudgetExceeded, DeadlineExceeded, MeshError, NoAgentLeft, QueryTooLong

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import uuid
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -31,11 +31,12 @@ def checked_query(query: Asked, options: Mapping[str, Any]) -> tuple[Query, str 
     if unknown:
         raise QueryError(f"unknown option {min(unknown)!r}: use {', '.join(OPTIONS)}")
     messages = _messages(query)
-    seed = zlib.crc32("\0".join(message.content for message in messages).encode("utf-8", "backslashreplace"))
+    seed = zlib.crc32("\0".join(message.content for message in messages).encode())
+    name, unique = _characters("id", str(options.get("id", ""))), os.urandom(16).hex()  # two clients may use one id
     budget = options.get("max_cost")
     hops = options.get("max_hops", MAX_HOPS)
     return Query(
-        id=f"{options.get('id', '')}#{uuid.uuid4().hex}".removeprefix("#"),  # two clients may use one id
+        id=f"{name}#{unique}" if name else unique,
         messages=messages,
         alpha=check_alpha(options["alpha"]),
         remaining_s=_positive("deadline_s", options["deadline_s"]),
@@ -76,6 +77,17 @@ def flag(field: str, value: object) -> bool:
     return value
 
 
+def _characters(field: str, text: str) -> str:
+    """``text`` where all of it is characters. Raises QueryError."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise QueryError(
+            f"{field}: {text!r}; it must be Unicode: half a surrogate pair, as at {error.start}, is no character"
+        ) from None
+    return text
+
+
 def _messages(query: Asked) -> tuple[Message, ...]:
     chat: Any = [{"role": "user", "content": query}] if isinstance(query, str) else query
     if not isinstance(chat, Sequence) or not chat:
@@ -88,4 +100,7 @@ def _messages(query: Asked) -> tuple[Message, ...]:
             )
     if chat[-1]["role"] != "user" or not chat[-1]["content"].strip():
         raise QueryError(f"query: the last message is {chat[-1]!r}; it must be the user's, and not empty")
-    return tuple(Message(message["role"], message["content"]) for message in chat)
+    return tuple(
+        Message(message["role"], _characters(f"query[{place}]", message["content"]))
+        for place, message in enumerate(chat)
+    )

@@ -11,9 +11,10 @@ import json
 import logging
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
+
+from msgspec import to_builtins
 
 from agents.messages import Reply
 
@@ -57,5 +58,4 @@ class Trace:
 
 def reply_json(reply: Reply) -> dict[str, Any]:
     """A reply as JSON: every field of it, the path as a list of hops."""
-    fields = asdict(reply)
-    return {**fields, "confidence": reply.confidence, "path": list(fields["path"])}
+    return {**to_builtins(reply), "confidence": reply.confidence}

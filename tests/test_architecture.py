@@ -276,7 +276,7 @@ def test_seeded_chance_is_pure() -> None:
 
 # ---------------------------------------------------------------------------------- what stays small
 
-CORE_LINES = 1_900  # an evening; it should become 1,500
+CORE_LINES = 1_860  # an evening; it should become 1,500
 CORE = (
     *modules("topologies"),
     *(path for path in modules("agents") if not path.startswith("agents/engines/")),
@@ -284,7 +284,6 @@ CORE = (
 )
 MODULE_LINES, FUNCTION_LINES = 400, 60
 LONGER = {  # module -> (lines it may have, why it is one module)
-    "agents/messages.py": (450, "one vocabulary, forty small values: read as a list, not as a program"),
     "agents/node.py": (550, "one state machine: its stages are understood together or not at all"),
 }
 

@@ -73,6 +73,11 @@ def test_a_query_has_words(two: Mesh, query: Any) -> None:
     told(QueryError, lambda: two.ask(query), "query: ", repr(content), "not empty")
 
 
+def test_half_a_surrogate_pair_is_no_character(two: Mesh) -> None:
+    told(QueryError, lambda: two.ask("half a smile: \ud83d"), "query[0]", "'half a smile: \\ud83d'", "Unicode", "14")
+    told(QueryError, lambda: two.ask("Why?", id="\ud83d"), "id: ", "Unicode")
+
+
 @pytest.mark.parametrize("query", [[], None, 7, {"role": "user", "content": "Why?"}])
 def test_a_query_is_a_text_or_a_list_of_messages(two: Mesh, query: Any) -> None:
     told(QueryError, lambda: two.ask(query), f"query: {query!r}", "a text, or a list of chat messages")

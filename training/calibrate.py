@@ -7,7 +7,6 @@ engine, drafts and assessor; only the policy answers whatever it is asked, and t
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ Progress = Callable[[str, int, int], None]  # agent, done, all
 class Answering(Policy):
     """Assess oneself, then answer whatever the verdict."""
 
-    def decide(self, view: View, rng: random.Random) -> Decision:
+    def decide(self, view: View) -> Decision:
         return Answer()
 
 

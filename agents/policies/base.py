@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from agents.messages import Card, Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """All that one agent knows about one query.
 
     ``confidence`` is the calibrated probability that the agent's own answer would be right (None where its
     assessor gives none), ``refused`` whether it said the refusal sentence. ``neighbours`` are those it may
     forward to, in the topology's order: none that is down, visited, too dear or too short of context.
-    ``budget`` is what is left of ``max_cost`` (None: unbounded).
+    ``budget`` is what is left of ``max_cost`` (None: unbounded). Whatever a policy does at random follows from
+    ``seed``, which is the query's and the agent's.
     """
 
     agent: Card
@@ -25,22 +25,20 @@ class View:
     refused: bool
     neighbours: tuple[Card, ...]
     budget: float | None = None
+    seed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """Answer it oneself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(Struct, frozen=True):
     """Forward it to ``peer``, one of the view's neighbours."""
 
     peer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Decline:
+class Decline(Struct, frozen=True):
     """Nobody here should answer it; legal only where the caller allows it, else the agent must answer."""
 
 
@@ -56,8 +54,8 @@ class Policy:
     needs_probability: bool = False
     learns: bool = False
 
-    def decide(self, view: View, rng: random.Random) -> Decision:
-        """Decide about one query; the same view and random state give the same decision."""
+    def decide(self, view: View) -> Decision:
+        """Decide about one query; the same view gives the same decision."""
         raise NotImplementedError
 
     def learn(self, outcome: Outcome) -> None:

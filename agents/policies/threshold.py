@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 from agents.errors import ConfigError
 from agents.policies.base import Answer, Decision, Policy, View, pass_on
 
@@ -11,7 +9,7 @@ from agents.policies.base import Answer, Decision, Policy, View, pass_on
 class RefusalPolicy(Policy):
     """Forward iff the agent refused."""
 
-    def decide(self, view: View, rng: random.Random) -> Decision:
+    def decide(self, view: View) -> Decision:
         return pass_on(view) if view.refused else Answer()
 
 
@@ -29,7 +27,7 @@ class Reliability(Policy):
             raise ConfigError(f"policy reliability: gamma is {gamma!r}, it must be a positive number")
         self.gamma = gamma
 
-    def decide(self, view: View, rng: random.Random) -> Decision:
+    def decide(self, view: View) -> Decision:
         if view.refused or view.confidence is None:
             return pass_on(view)
         return Answer() if view.confidence > (1 - view.alpha) ** self.gamma else pass_on(view)
@@ -40,5 +38,5 @@ class Always(Policy):
 
     assesses = False
 
-    def decide(self, view: View, rng: random.Random) -> Decision:
+    def decide(self, view: View) -> Decision:
         return Answer()

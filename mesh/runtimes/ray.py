@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import pickle
 import socket
 import threading
 import uuid
@@ -21,7 +20,7 @@ from ray._private.utils import read_ray_address
 
 from agents.actor import CALLS, NAMESPACE, AgentActor, RayTransport, actor_name
 from agents.errors import AgentDied, AgentError, AgentStalled, MeshError, PlacementError
-from agents.messages import Batch, Card, Key, NodeEvent, Rejected
+from agents.messages import Card, NodeEvent
 from agents.spec import AgentSpec
 from mesh.config import MeshConfig
 from mesh.directory import NOBODY, Directory
@@ -56,6 +55,7 @@ class RayRuntime(RayTransport):
             "max_restarts": 0,
             "max_task_retries": 0,
             "max_concurrency": CALLS,
+            "enable_task_events": False,  # Ray would write down every call of every query
         }
         actor = ray.remote(AgentActor).options(**options).remote(spec, self.mesh)
         self.handles[spec.name] = actor
@@ -78,10 +78,6 @@ class RayRuntime(RayTransport):
 
     async def tell(self, agent: str, event: NodeEvent) -> None:
         await self.reach(agent, self.handle(agent).tell.remote(event), self.probe_s)
-
-    async def pull(self, agent: str, key: Key, cursor: int, wait_s: float) -> Batch | Rejected:
-        call = self.handle(agent).pull.remote(key, cursor, wait_s)
-        return pickle.loads(await self.reach(agent, call, wait_s + self.probe_s))  # type: ignore[no-any-return]
 
     async def watch(self, agent: str) -> None:
         with contextlib.suppress(AgentError):

@@ -6,12 +6,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
 from agents.engines import ENGINES
 from agents.engines.base import Capabilities, Engine, Setup

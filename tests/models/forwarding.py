@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 from agents.policies import Decision, Policy, View
 from agents.policies.base import pass_on
 
@@ -11,5 +9,5 @@ from agents.policies.base import pass_on
 class Forwarding(Policy):
     """Never answers where there is somebody else."""
 
-    def decide(self, view: View, rng: random.Random) -> Decision:
+    def decide(self, view: View) -> Decision:
         return pass_on(view)

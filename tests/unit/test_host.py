@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from agents.host import Host
 from agents.messages import Accepted, Batch, Rejected
@@ -47,6 +47,19 @@ async def test_an_answer_is_given_up_when_its_owner_has_stopped_waiting() -> Non
     await asyncio.sleep(0.3)
     assert not await host.probe(asked.key)
     assert host.engine.running() == 0
+    await host.close()
+
+
+async def test_every_answer_is_given_up_in_its_own_time() -> None:
+    host = await opened({"piece_s": 0.5, "pieces": 20, "answer": "word " * 20}, lease_s=0.1)
+    waited_for, forgotten = question(0, 0.5), question(1, 0.5)
+    await asyncio.gather(host.route(waited_for), host.route(forgotten))
+    pull = asyncio.create_task(host.pull(waited_for.key, 1))
+    await asyncio.sleep(0.25)
+    assert [await host.probe(asked.key) for asked in (waited_for, forgotten)] == [True, False]
+    pull.cancel()
+    await asyncio.sleep(0.25)
+    assert not await host.probe(waited_for.key)
     await host.close()
 
 

@@ -267,8 +267,8 @@ def test_every_query_has_an_end_in_the_trace(open_mesh: Callable[..., Mesh], tmp
 
 
 def test_a_trace_takes_any_text(open_mesh: Callable[..., Mesh], tmp_path: Path) -> None:
-    mesh = open_mesh(trace=str(tmp_path / "trace"))
-    assert "\ud83d" in mesh.ask("half a smile: \ud83d, 4 €").text
+    mesh = open_mesh(engine={"answer": "half a smile: \ud83d, 4 €"}, trace=str(tmp_path / "trace"))
+    assert "\ud83d" in mesh.ask("Smile!").text
     (line,) = events(tmp_path / "trace", of="answered")
     assert line["text"].endswith("half a smile: \ud83d, 4 €")
 

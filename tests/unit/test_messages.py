@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import fields
 
 from agents import messages as msg
 
-KINDS = [kind for kind in vars(msg).values() if dataclasses.is_dataclass(kind) and isinstance(kind, type)]
+KINDS = [
+    kind
+    for kind in vars(msg).values()
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind is not msgspec.Struct
+]
 HOPS = (msg.Hop("small", "refused", 0.25, 0.5, 10, 2, 0.1), msg.Hop("large", "answered"))
 
 
 def one_of(kind: type[Any]) -> Any:
     """A message with something to tell in every field."""
-    return kind(*(f"{field.name} {number}" for number, field in enumerate(dataclasses.fields(kind))))
+    return kind(*(f"{field.name} {number}" for number, field in enumerate(fields(kind))))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -28,8 +33,8 @@ def test_every_kind_is_a_value(kind: type[Any]) -> None:
         assert type(back) is kind
         assert back == message
     assert not hasattr(message, "__dict__")
-    for field in dataclasses.fields(kind)[:1]:
-        with pytest.raises(dataclasses.FrozenInstanceError):
+    for field in fields(kind)[:1]:
+        with pytest.raises(AttributeError):
             setattr(message, field.name, "other")
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from agents.assess import Ask, Assessor, FirstToken, Likelihood, PTrue, RefusalAssessor, Session, Verdict, Wait
 from agents.messages import (
@@ -306,7 +305,7 @@ class Saying(Policy):
     def __init__(self, *decisions: Decision | Exception) -> None:
         self.decisions, self.views = list(decisions), list[View]()
 
-    def decide(self, view: View, rng: random.Random) -> Decision:
+    def decide(self, view: View) -> Decision:
         self.views.append(view)
         decision = self.decisions.pop(0)
         if isinstance(decision, Exception):
