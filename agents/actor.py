@@ -11,12 +11,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
-from msgspec.msgpack import Decoder, Encoder
 from ray.exceptions import RayError, RayTaskError
 
 from agents.errors import AgentDied, AgentStalled, EngineError, MeshError
@@ -24,14 +23,11 @@ from agents.host import Host
 from agents.messages import Accepted, Batch, Card, Key, NodeEvent, Query, Rejected
 from agents.node import Links
 from agents.spec import AgentSpec, open_host
+from agents.wire import pack, read_pulled, read_query, read_routed
 
 T = TypeVar("T")
 NAMESPACE = "mesh"
 PROBE_S = 5.0  # how long a simple question to an actor may take, at least: then it has stalled
-_pack = Encoder().encode
-_read_query = Decoder(Query).decode
-_read_routed: Callable[[bytes], Accepted | Rejected] = Decoder(Accepted | Rejected).decode
-_read_pulled: Callable[[bytes], Batch | Rejected] = Decoder(Batch | Rejected).decode
 CALLS = 20_000  # at once; the node's own queue is the bound that callers notice
 
 
@@ -50,19 +46,19 @@ class RayTransport:
 
     async def route(self, agent: str, query: Query) -> Accepted | Rejected:
         """Have an agent route a query; one that was started again since it was last reached is found again."""
-        known, sent = self.handle(agent), _pack(query)
+        known, sent = self.handle(agent), pack(query)
         try:
             result = await self.reach(agent, known.route.remote(sent))
         except AgentDied:
             if (back := self.handle(agent))._actor_id == known._actor_id:
                 raise
             result = await self.reach(agent, back.route.remote(sent))
-        return _read_routed(result)
+        return read_routed(result)
 
     async def pull(self, agent: str, key: Key, cursor: int, wait_s: float) -> Batch | Rejected:
         """The pieces of an answer after the first ``cursor``; waits up to ``wait_s`` for one to come."""
         call = self.handle(agent).pull.remote(key, cursor, wait_s)
-        return _read_pulled(await self.reach(agent, call, wait_s + self.probe_s))
+        return read_pulled(await self.reach(agent, call, wait_s + self.probe_s))
 
     async def probe(self, agent: str, key: Key) -> bool:
         return await self.reach(agent, self.handle(agent).probe.remote(key), self.probe_s)
@@ -118,10 +114,10 @@ class AgentActor:
         return self._host.node.card
 
     async def route(self, query: bytes) -> bytes:
-        return _pack(await self.host.route(_read_query(query)))
+        return pack(await self.host.route(read_query(query)))
 
     async def pull(self, key: Key, cursor: int, wait_s: float) -> bytes:
-        return _pack(await self.host.pull(key, cursor, wait_s))
+        return pack(await self.host.pull(key, cursor, wait_s))
 
     async def probe(self, key: Key) -> bool:
         return await self.host.probe(key)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pickle
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from heapq import heappop, heappush
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from agents.assess import RefusalAssessor
 from agents.engines.base import Capabilities, Setup
@@ -25,6 +25,7 @@ from agents.messages import Accepted, Asked, Batch, Card, Drafted, End, Hop, Mes
 from agents.node import Node
 from agents.policies import RefusalPolicy
 from agents.prompts import REFUSAL
+from agents.wire import pack, read_query, read_routed
 from mesh.client import Mesh
 from mesh.config import MeshConfig, load
 from mesh.directory import Directory
@@ -84,14 +85,15 @@ def on_ray(asks: int) -> dict[str, Any]:
         agents = {row["agent"]: row["pid"] for row in mesh.status()}
         ours, bare = [agents[name] for name in entries[-3:]], ray.get([link.pid.remote() for link in chain.links[-3:]])
         cpu = {"mesh": _cpu_ms(sides[3][0], ours, asks), "bare": _cpu_ms(sides[3][1], bare, asks)}
-    return {"ray": latencies, **throughput, "profile": {"cpu_ms_per_ask": cpu, **parts_of_a_hop(asks)}}
+        steps = _steps_ms(mesh, chain, query, entries[-3], asks)
+    return {"ray": latencies, **throughput, "profile": {**steps, "cpu_ms_per_ask": cpu, **parts_of_a_hop(asks)}}
 
 
 class _Chain:
     """Actors that pass on bytes, and get an answer's bytes back."""
 
     def __init__(self, ray: Any) -> None:
-        answer = pickle.dumps(_accepted())
+        answer = pack(_accepted())
 
         class Link:
             """Passes a query on, or answers it."""
@@ -113,24 +115,25 @@ class _Chain:
 
 
 def _latency(ours: Callable[[], object], bare: Callable[[], object], asks: int) -> dict[str, float]:
-    mine, theirs = _in_turns(ours, bare, asks)
+    mine, theirs = _in_turns(asks, ours, bare)
     (p50, p99), (bare_p50, bare_p99) = (np.quantile(side, [0.5, 0.99]) for side in (mine, theirs))
     told = {"p50_ms": 1e3 * p50, "p99_ms": 1e3 * p99, "bare_p50_ms": 1e3 * bare_p50, "bare_p99_ms": 1e3 * bare_p99}
     return {**{name: round(float(value), 3) for name, value in told.items()}, "ratio": round(float(p50 / bare_p50), 3)}
 
 
-def _in_turns(ours: Callable[[], object], bare: Callable[[], object], asks: int) -> tuple[list[float], list[float]]:
-    """Seconds of each call of each side, after a few to warm up."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(TURN):
-        ours(), bare()
-    while len(times[0]) < asks:
-        for call, taken in zip((ours, bare), times, strict=True):
-            for _ in range(TURN):
+def _in_turns(times: int, *sides: Callable[[], object], turn: int = TURN) -> list[list[float]]:
+    """Seconds of each call of each side, after a turn to warm up."""
+    taken: list[list[float]] = [[] for _ in sides]
+    for _ in range(turn):
+        for call in sides:
+            call()
+    while len(taken[0]) < times:
+        for call, seconds in zip(sides, taken, strict=True):
+            for _ in range(turn):
                 begin = time.perf_counter()
                 call()
-                taken.append(time.perf_counter() - begin)
-    return times
+                seconds.append(time.perf_counter() - begin)
+    return taken
 
 
 def _throughput(mesh: Mesh, chain: _Chain, query: bytes, entry: str, asks: int) -> dict[str, float]:
@@ -149,12 +152,33 @@ def _throughput(mesh: Mesh, chain: _Chain, query: bytes, entry: str, asks: int) 
 
         await asyncio.gather(*(one() for _ in range(asks)))
 
-    mine, theirs = _timed_in_turns(ours, lambda: asyncio.run(flood()), 5)
+    mine, theirs = (float(np.median(s)) for s in _in_turns(5, ours, lambda: asyncio.run(flood()), turn=1))
     return {
         "asks_per_s": round(asks / mine, 1),
         "bare_asks_per_s": round(asks / theirs, 1),
         "throughput_ratio": round(theirs / mine, 3),
     }
+
+
+def _steps_ms(mesh: Mesh, chain: _Chain, query: bytes, entry: str, asks: int) -> dict[str, float]:
+    """Median milliseconds of three hops, from the bare chain to the mesh: awaited in another thread's loop, as a mesh
+    does; through the mesh's agents instead of bare actors; and with all that a caller's side does besides.
+    """
+    import ray
+
+    link, agent, read = chain.links[-3], mesh._running.runtime.handle(entry), read_query(query)
+
+    async def awaited() -> bytes:
+        return await link.call.remote(query)  # type: ignore[no-any-return]
+
+    sides: dict[str, Callable[[], object]] = {
+        "bare": lambda: ray.get(link.call.remote(query)),
+        "bare_in_a_loop": lambda: mesh._call(awaited),
+        "agents": lambda: ray.get(agent.route.remote(pack(replace(read, id=os.urandom(16).hex())))),
+        "ask": lambda: mesh.ask(TEXT, 0.5, entry=entry),
+    }
+    taken = zip(sides, _in_turns(asks, *sides.values()), strict=True)
+    return {f"{name}_ms": round(1e3 * float(np.median(seconds)), 3) for name, seconds in taken}
 
 
 def _cpu_ms(ask: Callable[[], object], pids: Sequence[int], asks: int) -> dict[str, float]:
@@ -174,11 +198,11 @@ def _cpu_seconds(pid: int) -> float:
 
 def parts_of_a_hop(times: int) -> dict[str, float]:
     """Microseconds, in this process, of what a forwarding hop does that a bare link does not: its decisions, and
-    pickling a query and an acceptance in and out.
+    packing a query and an acceptance in and out.
     """
-    query, accepted = pickle.loads(_query()), _accepted()
-    sent, returned = pickle.dumps(query), pickle.dumps(accepted)
-    decisions = pickling = 0.0
+    query, accepted = read_query(_query()), _accepted()
+    sent, returned = pack(query), pack(accepted)
+    decisions = packing = 0.0
     for number in range(times):
         node = _forwarder()
         events: list[NodeEvent] = [Asked(query), Drafted(query.key, 1, Piece(REFUSAL, 1, 0.0, 50, "stop")), accepted]
@@ -186,27 +210,16 @@ def parts_of_a_hop(times: int) -> dict[str, float]:
         for event in events:
             node.step(event, float(number))
         middle = time.perf_counter()
-        pickle.dumps(pickle.loads(sent))
-        pickle.dumps(pickle.loads(returned))
-        decisions, pickling = decisions + middle - begin, pickling + time.perf_counter() - middle
-    return {"node_us": round(1e6 * decisions / times, 1), "pickle_us": round(1e6 * pickling / times, 1)}
+        pack(read_query(sent))
+        pack(read_routed(returned))
+        decisions, packing = decisions + middle - begin, packing + time.perf_counter() - middle
+    return {"node_us": round(1e6 * decisions / times, 1), "pack_us": round(1e6 * packing / times, 1)}
 
 
 def _forwarder() -> Node:
     cards = {name: Card(name, cost) for name, cost in (("agent-4", 0.7), ("agent-5", 0.9))}
     directory = Directory(Cascade({card.name: card.cost for card in cards.values()}), cards)
     return Node(cards["agent-4"], directory, RefusalPolicy(), RefusalAssessor())
-
-
-def _timed_in_turns(ours: Callable[[], object], bare: Callable[[], object], turns: int) -> tuple[float, float]:
-    """Median seconds of each side."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(turns):
-        for call, taken in zip((ours, bare), times, strict=True):
-            begin = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - begin)
-    return float(np.median(times[0])), float(np.median(times[1]))
 
 
 # ---------------------------------------------------------------------------------- in one process
@@ -305,7 +318,7 @@ def cascade(runtime: str) -> MeshConfig:
 
 
 def _query() -> bytes:
-    return pickle.dumps(Query("0" * 32, (Message("user", TEXT),), 0.5))
+    return pack(Query("0" * 32, (Message("user", TEXT),), 0.5))
 
 
 def _accepted() -> Accepted:

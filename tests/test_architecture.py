@@ -108,6 +108,7 @@ INSIDE_AGENTS = {  # part of agents -> the parts that it may import besides itse
     "messages": "",
     "plugins": "errors",
     "prompts": "messages",
+    "wire": "messages",
     "calibration": "errors",
     "policies": "errors messages",
     "assess": "errors messages prompts calibration",
@@ -115,7 +116,7 @@ INSIDE_AGENTS = {  # part of agents -> the parts that it may import besides itse
     "engines": "errors messages prompts",
     "host": "errors messages node engines",
     "spec": "errors messages prompts calibration policies assess node engines host plugins",
-    "actor": "errors messages prompts calibration policies assess node engines host plugins spec",
+    "actor": "errors messages prompts calibration policies assess node engines host plugins spec wire",
     "__init__": "",
 }
 
@@ -135,7 +136,7 @@ def test_inside_agents_imports_go_one_way() -> None:
         ]
     hold(
         "messages, errors <- policies, assess, prompts, calibration <- node; messages, errors <- engines; "
-        "node, engines <- host <- spec <- actor",
+        "node, engines <- host <- spec, wire <- actor",
         broken,
         "let the node say what it wants as a command and the host do it; a new module gets a row in INSIDE_AGENTS",
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
-
 import pytest
 
 from agents.messages import Accepted, Asked, Drafted, Generate, NodeEvent, Piece, Query, Route
 from agents.prompts import REFUSAL
+from agents.wire import read_query
 from benchmarks import hops
 from mesh.client import Mesh
 
@@ -21,7 +20,7 @@ def test_a_query_takes_as_many_hops_as_it_should(number: int) -> None:
 
 
 def test_the_bare_chain_passes_on_what_a_mesh_does() -> None:
-    query = pickle.loads(hops._query())
+    query = read_query(hops._query())
     assert isinstance(query, Query)
     assert query.messages[-1].content == hops.TEXT
     assert isinstance(hops._accepted(), Accepted)
@@ -30,7 +29,7 @@ def test_the_bare_chain_passes_on_what_a_mesh_does() -> None:
 
 def test_both_sides_take_turns() -> None:
     calls: list[str] = []
-    ours, bare = hops._in_turns(lambda: calls.append("ours"), lambda: calls.append("bare"), 20)
+    ours, bare = hops._in_turns(20, lambda: calls.append("ours"), lambda: calls.append("bare"))
     assert len(ours) == len(bare) == 20
     turns = calls[2 * hops.TURN :]
     assert turns == (["ours"] * hops.TURN + ["bare"] * hops.TURN) * 2
@@ -44,7 +43,7 @@ def test_in_process_and_in_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_parts_of_a_hop_are_those_of_a_hop() -> None:
-    node, query = hops._forwarder(), pickle.loads(hops._query())
+    node, query = hops._forwarder(), read_query(hops._query())
     piece = Piece(REFUSAL, 1, 0.0, 50, "stop")
     events: list[NodeEvent] = [Asked(query), Drafted(query.key, 1, piece), hops._accepted()]
     commands = [[type(command) for command in node.step(event, 1.0)] for event in events]

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import fields
 
 from agents import messages as msg
+from agents.wire import pack, read_pulled, read_query, read_routed
 
 KINDS = [
     kind
@@ -48,3 +49,13 @@ def test_messages_within_messages_travel_too() -> None:
     accepted = msg.Accepted(key, "large", HOPS[:1], msg.Batch((msg.Piece("42", 2, -0.1, 10, "stop"),), end))
     query = msg.Query("q", (msg.Message("user", "6 * 7?"),), 0.5, 2, path=HOPS, excluded=frozenset({"small"}))
     assert pickle.loads(pickle.dumps((accepted, query))) == (accepted, query)
+    assert read_query(pack(query)) == query
+    assert read_routed(pack(accepted)) == accepted
+    rejected = msg.Rejected(key, "large", "busy", hops=HOPS)
+    assert read_routed(pack(rejected)) == read_pulled(pack(rejected)) == rejected
+    assert read_pulled(pack(accepted.batch)) == accepted.batch
+
+
+def test_what_is_not_expected_is_not_read() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        read_query(pack(msg.Rejected(("q", 1), "large", "busy")))
