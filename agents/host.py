@@ -18,6 +18,7 @@ from agents import messages as msg
 from agents.engines.base import Engine
 from agents.errors import AgentDied, AgentError, BudgetExceeded, QueryTooLong
 from agents.node import Node
+from agents.wire import sound, unicode
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +209,7 @@ class Host:
             async with contextlib.aclosing(self.engine.generate(request)) as pieces:  # type: ignore[type-var]
                 async for piece in pieces:
                     finished = piece.finish is not None
-                    self.step(msg.Drafted(key, generation, piece))
+                    self.step(msg.Drafted(key, generation, sound(piece)))
             if not finished:
                 raise RuntimeError("the engine's stream ended without a finish")
         except Exception as error:
@@ -216,7 +217,7 @@ class Host:
 
     async def _score(self, request: msg.ScoreRequest) -> None:
         try:
-            scores = await self.engine.score(request)
+            scores = sound(await self.engine.score(request))
         except Exception as error:
             self._draft_failed(request.key, request.generation, error)
         else:
@@ -227,13 +228,16 @@ class Host:
         reason = reasons.get(type(error), "failed")
         if reason == "failed":
             log.warning("engine of %s failed on query %s: %r", self.node.card.name, key[0], error)
-        self.step(msg.DraftFailed(key, generation, reason, str(error) or repr(error)))
+        self.step(msg.DraftFailed(key, generation, reason, unicode(str(error) or repr(error))))
 
     async def _route(self, agent: str, query: msg.Query) -> None:
         try:
             result = await self.transport.route(agent, query)
         except AgentError as error:
             result = msg.Rejected(query.key, agent, error.reason, str(error))
+        except Exception as error:  # nobody else would hear of it
+            log.exception("agent %s cannot forward query %s", self.node.card.name, query.id)
+            result = msg.Rejected(query.key, agent, "failed", repr(error))
         self.step(result)
 
     async def _probe(self, agent: str, key: msg.Key) -> None:

@@ -95,11 +95,17 @@ class Query(_Value, frozen=True):
         return (self.id, self.attempt)
 
 
+def given_id(query_id: str) -> str:
+    """The caller's own id of a query: what stands before the "#" that makes it one of a kind."""
+    return query_id.rpartition("#")[0] or query_id
+
+
 class Reply(_Value, frozen=True):
     """The answer, who gave it, how the query got there, and what it cost.
 
     ``cost`` is the executing agent's price per query; ``full_cost`` prices all work done on the way,
-    refused drafts and failed attempts included. ``first_token_s`` is None where nothing was streamed.
+    refused drafts and failed attempts included. ``first_token_s`` is None where nothing was streamed. As all messages
+    it is a msgspec struct: ``msgspec.to_builtins`` makes a dict of it, ``msgspec.structs.replace`` another one.
     """
 
     id: str

@@ -221,7 +221,7 @@ class Node:
                 seed = self._seed(turn.query)
                 out.append(msg.Judge(msg.ScoreRequest(turn.query.key, turn.generation, messages, continuations, seed)))
             case Confidence(p):
-                turn.confidence, turn.judged = p, True
+                turn.confidence, turn.judged = None if p is None else float(p), True
                 self._decide(turn, now, out)
             case Refusal():
                 turn.refused = turn.judged = True

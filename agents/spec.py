@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +55,13 @@ def check(spec: AgentSpec) -> None:
     """
     policy = build(POLICIES, spec.policy[0], f"agent {spec.name!r}: policy", **spec.policy[1])
     assessor = build(ASSESSORS, spec.assessor[0], f"agent {spec.name!r}: assessor", **spec.assessor[1])
+    try:
+        inspect.signature(policy.decide).bind("view")
+    except TypeError as error:
+        raise ConfigError(
+            f"agent {spec.name!r}: policy {spec.policy[0]!r}: decide must take the view alone ({error}); "
+            "what it does at random follows from view.seed"
+        ) from None
     if policy.needs_probability and not assessor.gives_probability:
         able = ", ".join(name for name, kind in ASSESSORS.items() if kind.gives_probability)
         raise ConfigError(

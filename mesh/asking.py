@@ -52,7 +52,7 @@ async def ask(
                         waiting.add(asyncio.create_task(_perform(runtime, command)))
             finished, waiting = await asyncio.wait(waiting, timeout=tick_s, return_when=asyncio.FIRST_COMPLETED)
             events = [task.result() for task in finished]
-            if time.monotonic() - ticked >= tick_s:
+            if not finished or time.monotonic() - ticked >= tick_s:
                 ticked = time.monotonic()
                 events.append(msg.Tick())
     finally:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from agents.errors import AgentError, MeshError, QueryError
-from agents.messages import Outcome, Query, Reply
+from agents.messages import Outcome, Query, Reply, given_id
 from mesh.asking import ask as ask_owner
 from mesh.assemble import agent_spec, agent_specs
 from mesh.background import Background, closed
@@ -292,7 +292,7 @@ class Mesh:
         if entry is not None and entry not in list(directory.cards):  # it may be anything, also unhashable
             raise QueryError(f"entry: unknown agent {entry!r}; there are {', '.join(directory.cards)}")
         owner = Owner(query, directory.entries(entry), directory.cards, self.config.max_attempts, limits.stall_s)
-        name = query.id.partition("#")[0]
+        name = given_id(query.id)
         self._trace("asked", id=name, alpha=query.alpha)
         try:
             reply = await ask_owner(owner, running.runtime, put, self._partings, limits.tick_s)

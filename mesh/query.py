@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import zlib
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from agents.messages import Message, Query
 
 Asked: TypeAlias = str | Sequence[Mapping[str, str]]
 MAX_HOPS = 64
+MOST = 2**53  # what every format and language can hold
 ROLES = ("system", "user", "assistant")
 OPTIONS = ("alpha", "max_tokens", "deadline_s", "max_cost", "entry", "may_decline", "max_hops", "id", "seed")
 
@@ -58,16 +58,16 @@ def check_alpha(alpha: object) -> float:
 
 def _positive(field: str, value: object) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and 0 < value < math.inf):  # type: ignore[operator]
-        raise QueryError(f"{field}: {value!r}; it must be a number above 0")
-    return value  # type: ignore[return-value]
+    if not (number and 0 < value <= MOST):  # type: ignore[operator]
+        raise QueryError(f"{field}: {value!r}; it must be a number above 0, at most 2**53")
+    return float(value)  # type: ignore[arg-type]
 
 
 def whole(field: str, value: object, least: int) -> int:
     """``value`` where it is a whole number, ``least`` or more. Raises QueryError."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise QueryError(f"{field}: {value!r}; it must be a whole number from {least} on")
-    return value
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
+        raise QueryError(f"{field}: {value!r}; it must be a whole number from {least} on, at most 2**53")
+    return int(value)
 
 
 def flag(field: str, value: object) -> bool:
@@ -85,7 +85,7 @@ def _characters(field: str, text: str) -> str:
         raise QueryError(
             f"{field}: {text!r}; it must be Unicode: half a surrogate pair, as at {error.start}, is no character"
         ) from None
-    return text
+    return str(text)
 
 
 def _messages(query: Asked) -> tuple[Message, ...]:
@@ -101,6 +101,6 @@ def _messages(query: Asked) -> tuple[Message, ...]:
     if chat[-1]["role"] != "user" or not chat[-1]["content"].strip():
         raise QueryError(f"query: the last message is {chat[-1]!r}; it must be the user's, and not empty")
     return tuple(
-        Message(message["role"], _characters(f"query[{place}]", message["content"]))
+        Message(str(message["role"]), _characters(f"query[{place}]", message["content"]))
         for place, message in enumerate(chat)
     )

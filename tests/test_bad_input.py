@@ -21,6 +21,7 @@ from agents.errors import (
     QueryError,
     QueryTooLong,
 )
+from agents.policies import Answer, Decision, Policy, View
 from mesh import Mesh
 
 
@@ -121,6 +122,9 @@ def test_max_tokens_is_a_positive_whole_number(two: Mesh, value: Any) -> None:
         ("may_decline", "no", "True or False"),
         ("seed", "x", "a whole number"),
         ("seed", -1, "from 0 on"),
+        ("seed", 2**64, "at most 2**53"),
+        ("max_tokens", 10**20, "at most 2**53"),
+        ("deadline_s", 10**400, "at most 2**53"),
         ("max_hops", -1, "from 0 on"),
     ],
 )
@@ -174,6 +178,18 @@ def test_max_cost_that_pays_for_nothing(two: Mesh) -> None:
 
 
 # ---------------------------------------------------------------------------------- settings
+
+
+class OldRule(Policy):
+    """A policy of another time, which wants a random generator too."""
+
+    def decide(self, view: View, rng: object) -> Decision:  # type: ignore[override]
+        return Answer()
+
+
+def test_a_policy_must_decide_by_the_view_alone() -> None:
+    settings = pool(agent(policy="tests.test_bad_input:OldRule"))
+    told(ConfigError, lambda: Mesh.from_yaml(settings).start(), "agent 'a'", "decide must take the view", "view.seed")
 
 
 @pytest.mark.parametrize("what", ["policy", "engine", "assessor"])

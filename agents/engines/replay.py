@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from agents.engines.base import Capabilities, Setup, room
 from agents.errors import AdapterError, ConfigError, QueryError
-from agents.messages import Piece, Request, ScoreRequest, Scores
+from agents.messages import Piece, Request, ScoreRequest, Scores, given_id
 
 CONTEXT = 1_000_000  # no question of a recording is too long for it
 
@@ -70,7 +70,7 @@ class ReplayEngine:
     async def generate(self, request: Request) -> AsyncIterator[Piece]:
         """The recorded answer as one piece. Raises QueryError where the question is not recorded."""
         question = next((m.content for m in reversed(request.messages) if m.role == "user"), "")
-        row = self._find(question, request.key[0].partition("#")[0])
+        row = self._find(question, given_id(request.key[0]))
         allowed = room(request, row.prompt_tokens, CONTEXT)
         self._running += 1
         try:

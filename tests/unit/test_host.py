@@ -10,14 +10,15 @@ import pytest
 from msgspec.structs import replace
 
 from agents.host import Host
-from agents.messages import Accepted, Batch, Rejected
+from agents.messages import Accepted, Batch, Card, Query, Rejected
 from agents.spec import open_host
 from mesh.assemble import agent_specs
 from mesh.config import load
-from mesh.directory import NOBODY
+from mesh.directory import NOBODY, Directory
 from mesh.runtimes.local import LocalRuntime
 from mesh.simulate import question
 from tests.pools import pool
+from topologies.cascade import Cascade
 
 
 async def opened(engine: dict[str, Any], links: Any = NOBODY, **limits: float) -> Host:
@@ -84,4 +85,22 @@ async def test_timers_go_on_after_a_plug_in_has_raised(caplog: pytest.LogCapture
     result = await asyncio.wait_for(asking, 2)
     assert isinstance(result, Rejected)
     assert "the registry is gone" in caplog.text
+    await host.close()
+
+
+class Broken(LocalRuntime):
+    """A transport that raises what no transport should."""
+
+    async def route(self, agent: str, query: Query) -> Accepted | Rejected:
+        raise ZeroDivisionError("no way to " + agent)
+
+
+async def test_a_transport_that_raises_costs_that_peer_and_nothing_else() -> None:
+    cards = {name: Card(name, cost) for name, cost in (("a0", 0.1), ("a1", 0.9))}
+    links = Directory(Cascade({card.name: card.cost for card in cards.values()}), cards)
+    host = await opened({"refuse": 1.0}, links)
+    host.transport = Broken()
+    begun = await asyncio.wait_for(host.route(question(0, 0.5)), 2)
+    assert isinstance(begun, Accepted)
+    assert [(hop.agent, hop.verdict) for hop in begun.hops] == [("a0", "refused"), ("a1", "failed")]
     await host.close()

@@ -266,11 +266,20 @@ def test_every_query_has_an_end_in_the_trace(open_mesh: Callable[..., Mesh], tmp
     ]
 
 
-def test_a_trace_takes_any_text(open_mesh: Callable[..., Mesh], tmp_path: Path) -> None:
+def test_half_a_surrogate_pair_from_an_engine_becomes_a_character(
+    open_mesh: Callable[..., Mesh], tmp_path: Path
+) -> None:
     mesh = open_mesh(engine={"answer": "half a smile: \ud83d, 4 €"}, trace=str(tmp_path / "trace"))
-    assert "\ud83d" in mesh.ask("Smile!").text
+    assert mesh.ask("Smile!").text == "half a smile: \ufffd, 4 €"
     (line,) = events(tmp_path / "trace", of="answered")
-    assert line["text"].endswith("half a smile: \ud83d, 4 €")
+    assert line["text"] == "half a smile: \ufffd, 4 €"
+
+
+def test_an_id_comes_back_as_it_was_given(open_mesh: Callable[..., Mesh]) -> None:
+    mesh = open_mesh()
+    for given in ("7", "#7", "a#7", "a#"):
+        assert mesh.ask("x", id=given).id == given
+    assert len(mesh.ask("x").id) == 32
 
 
 def test_a_full_disk_costs_the_trace_and_not_the_query(

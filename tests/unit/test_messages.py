@@ -6,11 +6,12 @@ import pickle
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from msgspec.structs import fields
 
 from agents import messages as msg
-from agents.wire import pack, read_pulled, read_query, read_routed
+from agents.wire import pack, read_pulled, read_query, read_routed, sound
 
 KINDS = [
     kind
@@ -59,3 +60,19 @@ def test_messages_within_messages_travel_too() -> None:
 def test_what_is_not_expected_is_not_read() -> None:
     with pytest.raises(msgspec.ValidationError):
         read_query(pack(msg.Rejected(("q", 1), "large", "busy")))
+
+
+def test_what_plug_ins_say_is_made_plain() -> None:
+    said = sound(msg.Piece(np.str_("4\ud83d2"), np.int64(2), np.float64(-0.5), finish="stop"))  # type: ignore[arg-type]
+    assert said == msg.Piece("4\ufffd2", 2, -0.5, 0, "stop")
+    assert [type(value) for value in (said.text, said.tokens, said.logprob)] == [str, int, float]
+    assert sound(msg.Scores((np.float32(-0.5),), np.int32(7))) == msg.Scores((-0.5,), 7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [msg.Piece("4", finish="eos"), msg.Piece("4", 1.5), msg.Piece(None), msg.Scores(None)],  # type: ignore[arg-type]
+)
+def test_what_is_no_piece_is_not_taken(said: msg.Piece | msg.Scores) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        sound(said)
