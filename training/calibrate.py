@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from agents.assess import ASSESSORS
 from agents.calibration import Calibration
@@ -50,17 +50,20 @@ class Result:
         return meta
 
 
-def validation_rows(
-    questions: Iterable[Question], tasks: Sequence[str] = (), limit: int | None = None
+def rows_of(
+    part: Literal["train", "validation"],
+    questions: Iterable[Question],
+    tasks: Sequence[str] = (),
+    limit: int | None = None,
 ) -> list[Question]:
-    """The validation rows among ``questions`` (by a hash of their ids), of some tasks, at most ``limit`` a task.
+    """The rows of one part among ``questions`` (by a hash of their ids), of some tasks, at most ``limit`` a task.
 
     Raises:
         ConfigError: there are none.
     """
-    rows = [row for row in questions if row.answer is not None and split(row.id) == "validation"]
+    rows = [row for row in questions if row.answer is not None and split(row.id) == part]
     if not rows:
-        raise ConfigError("data: there are no validation rows with an answer in it (a fifth of all rows, by their ids)")
+        raise ConfigError(f"data: no row with an answer is of the {part} part (which is told by a hash of the ids)")
     return of_tasks(rows, tasks, limit)
 
 

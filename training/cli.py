@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 from rich.console import Console
@@ -15,7 +16,8 @@ from agents.errors import ConfigError, QueryError
 from mesh.config import MeshConfig
 from mesh.questions import Question
 
-OWN_ROWS = 2000  # that a pool with questions of its own is calibrated on
+OWN_ROWS = 2000  # of each part, where a pool has questions of its own
+Part: TypeAlias = Literal["train", "validation"]
 
 app = typer.Typer(help="Make agents know themselves.", no_args_is_help=True)
 
@@ -46,7 +48,7 @@ def calibrate(
     from training.threshold import best_gamma
 
     config = load(pool)
-    questions = _validation_rows(config, data or (), task or (), limit, seed)
+    questions = _rows("validation", config, data or (), task or (), limit, seed)
     with Progress(console=Console(stderr=True)) as bars:
         tasks = {}
 
@@ -74,21 +76,65 @@ def calibrate(
         Console().print(f"best gamma for a cascade of these: {gamma:g} (utility at alpha {told}; with 0.5: {paper})")
 
 
-def _validation_rows(
-    config: MeshConfig, data: Sequence[str], tasks: Sequence[str], limit: int | None, seed: int
+def _rows(
+    part: Part, config: MeshConfig, data: Sequence[str], tasks: Sequence[str], limit: int | None, seed: int
 ) -> list[Question]:
     from mesh.questions import read_questions
-    from training.calibrate import of_tasks, validation_rows
+    from training.calibrate import of_tasks, rows_of
 
     if data:
         rows = {row.id: row for name in data for row in read_questions(name)[0]}  # files may share rows
-        return validation_rows(rows.values(), tasks, limit)
+        return rows_of(part, rows.values(), tasks, limit)
     make = config.question_maker
     if make is None:
         raise QueryError(
             f"data: the pool {config.name!r} has no questions of its own; give files or names in MESH_DATA"
         )
-    return of_tasks(make(OWN_ROWS, "validation", seed), tasks, limit)
+    return of_tasks(make(OWN_ROWS, part, seed), tasks, limit)
+
+
+@app.command()
+def sample(
+    pool: Annotated[str, typer.Option(help="A ready pool's name, or a YAML file.")],
+    agent: Annotated[str, typer.Option(help="Which of its agents.")],
+    out: Annotated[Path, typer.Option(help="Folder for its replies, one file for each time it is asked.")],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Question files, or names in MESH_DATA; may be repeated. Lab pools have their own."),
+    ] = None,
+    models_dir: Annotated[Path | None, typer.Option(help="Where models lie by their local_name.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many rows a task.", min=1)] = None,
+    samples: Annotated[int, typer.Option(help="How often it is asked each question.", min=1)] = 10,
+    temperature: Annotated[float, typer.Option(min=0)] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the samples, and of a pool's own questions.")] = 0,
+) -> None:
+    """Ask an agent every question of the train part several times, and tell how often it is right."""
+    from mesh.config import load
+    from training.sample import sample
+
+    config = load(pool)
+    questions = _rows("train", config, data or (), task or (), limit, seed)
+    with Progress(console=Console(stderr=True)) as bars:
+        bar = bars.add_task(agent, total=samples * len(questions))
+        found = sample(
+            config,
+            agent,
+            questions,
+            out,
+            models_dir,
+            samples,
+            temperature,
+            seed,
+            lambda done, _: bars.update(bar, completed=done),
+        )
+    told = Counter(sum(one.right) for one in found)
+    table = Table(title=f"{agent}: {len(found)} questions")
+    table.add_column("right", justify="right")
+    table.add_column("questions", justify="right")
+    for right in range(samples + 1):
+        table.add_row(f"{right} of {samples}", str(told[right]))
+    Console().print(table)
 
 
 @app.command()

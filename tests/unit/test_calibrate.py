@@ -13,7 +13,7 @@ from agents.errors import ConfigError
 from mesh.assemble import agent_specs
 from mesh.config import load
 from mesh.questions import Question, split
-from training.calibrate import calibrate, fitted, validation_rows
+from training.calibrate import calibrate, fitted, rows_of
 
 
 def pool(**settings: Any) -> dict[str, Any]:
@@ -110,11 +110,13 @@ def test_what_cannot_be_calibrated(tmp_path: Path) -> None:
 
 
 def test_validation_rows_are_those_of_the_hash() -> None:
-    rows = validation_rows(questions(200))
+    rows = rows_of("validation", questions(200))
     assert 20 < len(rows) < 60
     assert all(split(row.id) == "validation" for row in rows)
-    assert len(validation_rows(questions(200), limit=3)) == 3
+    assert len(rows_of("validation", questions(200), limit=3)) == 3
+    train = rows_of("train", questions(200))
+    assert len(train) + len(rows) == 200
     with pytest.raises(ConfigError, match="no row is of task 'other'; there are task"):
-        validation_rows(questions(200), tasks=["other"])
-    with pytest.raises(ConfigError, match="there are no validation rows"):
-        validation_rows([])
+        rows_of("validation", questions(200), tasks=["other"])
+    with pytest.raises(ConfigError, match="of the validation part"):
+        rows_of("validation", [])

@@ -1,0 +1,122 @@
+"""From samples to lessons: competence, the switch point at 1 - alpha, balance, and that a run can go on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.engines.scripted import ScriptedEngine
+from agents.errors import ConfigError
+from agents.messages import Piece, Request
+from agents.prompts import REFUSAL
+from mesh.config import MeshConfig, load
+from mesh.questions import Question
+from training.label import Lesson, lessons, should_refuse
+from training.sample import Experience, sample
+
+
+def known(right: int, of: int = 10, id: str = "q") -> Experience:
+    answers = tuple(f"right {n}" if n < right else f"wrong {n}" for n in range(of))
+    return Experience(Question(id, "?", answer="right"), answers, tuple(n < right for n in range(of)))
+
+
+@pytest.mark.parametrize(
+    ("right", "alpha", "refuses"),
+    [
+        (0, 1.0, True),  # nothing right to say, whatever it is worth
+        (10, 0.0, False),
+        (9, 0.0, True),
+        (8, 0.2, False),  # 0.8 is not below 1 - 0.2
+        (7, 0.2, True),
+        (5, 0.5, False),
+        (4, 0.5, True),
+        (3, 0.7, False),  # 1 - 0.7 is 0.30000000000000004
+        (1, 0.8, True),
+        (2, 0.8, False),
+    ],
+)
+def test_the_switch_point_is_one_minus_alpha(right: int, alpha: float, refuses: bool) -> None:
+    assert should_refuse(known(right).competence, alpha) is refuses
+
+
+def test_half_are_refusals_and_targets_are_the_agents_own_right_answers() -> None:
+    experience = [known(right, id=str(right)) for right in range(11)]
+    drawn = lessons(experience, 400, seed=3)
+    assert Counter(lesson.refuses for lesson in drawn) == {True: 200, False: 200}
+    for lesson in drawn:
+        right = int(lesson.question.id)
+        assert lesson.refuses is should_refuse(right / 10, lesson.alpha)
+        assert lesson.refuses or lesson.target in [f"right {n}" for n in range(right)]
+    assert all(0 <= lesson.alpha <= 1 for lesson in drawn)
+    assert len({lesson.alpha for lesson in drawn}) > 390
+    assert drawn == lessons(experience, 400, seed=3)
+    assert drawn != lessons(experience, 400, seed=4)
+
+
+def test_alphas_may_be_given() -> None:
+    drawn = lessons([known(5)], 60, alphas=(0.2, 0.8), seed=0)
+    assert {(lesson.alpha, lesson.refuses) for lesson in drawn} == {(0.2, True), (0.8, False)}
+
+
+def test_fewer_where_there_is_less_to_refuse() -> None:
+    sure = [known(10, id=str(n)) for n in range(999)]
+    drawn = lessons([*sure, known(0, id="never")], 1000, seed=0)
+    assert 2 <= len(drawn) < 1000
+    assert sum(lesson.refuses for lesson in drawn) == len(drawn) / 2
+
+
+@pytest.mark.parametrize(("experience", "what"), [([known(0)], "answer"), ([known(10)], "refuse"), ([], "refuse")])
+def test_nothing_of_one_kind_is_an_error(experience: list[Experience], what: str) -> None:
+    with pytest.raises(ConfigError, match=f"none that the agent should {what}"):
+        lessons(experience, 10, alphas=(0.5,))
+
+
+class Dice(ScriptedEngine):
+    """Says 1, 2 or 3, as the request's seed has it, and counts how often it was asked."""
+
+    asked = 0
+
+    async def generate(self, request: Request) -> AsyncIterator[Piece]:
+        Dice.asked += 1
+        yield Piece(str(1 + request.seed % 3), 1, -0.1, 3, "stop")
+
+
+def dice(**settings: Any) -> MeshConfig:
+    agent = {"name": "dice", "cost": 0.1, "engine": {"kind": "tests.unit.test_labels:Dice"}, "prompt": "plain"}
+    return load({"name": "dice", "runtime": "local", "agents": [{**agent, **settings}]})
+
+
+ASKED = [Question(str(n), f"what is {n}?", "lab/any", None, "1") for n in range(30)]
+
+
+def test_sampling_grades_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    Dice.asked = 0
+    seen: list[tuple[int, int]] = []
+    first = sample(dice(), "dice", ASKED, tmp_path, samples=6, progress=lambda *told: seen.append(told))
+    assert Dice.asked == 180
+    assert seen[-1] == (180, 180)
+    for one in first:
+        assert len(one.answers) == 6
+        assert one.right == tuple(answer == "1" for answer in one.answers)
+        assert one.competence == one.answers.count("1") / 6
+    assert 0 < sum(one.competence for one in first) < 30
+    (tmp_path / "5.jsonl").unlink()
+    assert sample(dice(), "dice", ASKED, tmp_path, samples=6) == first
+    assert Dice.asked == 210
+    assert REFUSAL not in {answer for one in first for answer in one.answers}
+
+
+def test_sampling_says_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown agent 'other'; there are dice"):
+        sample(dice(), "other", ASKED, tmp_path)
+    with pytest.raises(ConfigError, match="'x' has no answer"):
+        sample(dice(), "dice", [Question("x", "why?")], tmp_path)
+
+
+def test_a_lesson_knows_whether_it_refuses() -> None:
+    assert Lesson(ASKED[0], 0.5, REFUSAL).refuses
+    assert not Lesson(ASKED[0], 0.5, "1").refuses

@@ -1,0 +1,70 @@
+"""What an agent should have said, by its own experience: an answer of its own, or that it does not know.
+
+DiSRouter, section 3.3: at preference alpha it should refuse where its competence is below 1 - alpha, and where nothing
+it said was right. Here alpha is drawn from all of [0, 1], and a target is always the agent's own.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agents.errors import ConfigError
+from agents.prompts import REFUSAL
+from mesh.questions import Question
+from training.sample import Experience
+
+SIZE = 10_000
+TRIES = 100  # draws for each lesson, before too few of one kind are taken for what there is
+_ROUNDING = 1e-9  # 0.3 of right answers are not below 1 - 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What to say to a question at a preference."""
+
+    question: Question
+    alpha: float
+    target: str
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the lesson is to refuse."""
+        return self.target == REFUSAL
+
+
+def should_refuse(competence: float, alpha: float) -> bool:
+    """Whether an agent that is right so often should leave the question to others at this preference."""
+    return competence == 0 or competence < 1 - alpha - _ROUNDING
+
+
+def lessons(
+    experience: Sequence[Experience], size: int = SIZE, alphas: Sequence[float] | None = None, seed: int = 0
+) -> list[Lesson]:
+    """``size`` lessons, half of them refusals; fewer where an agent knows too much, or too little, for that.
+
+    Args:
+        alphas: the preferences to draw from; None: any in [0, 1].
+
+    Raises:
+        ConfigError: there is nothing to refuse, or nothing to answer.
+    """
+    rng = random.Random(f"lessons:{seed}")
+    kinds: dict[bool, list[Lesson]] = {True: [], False: []}
+    for _ in range(TRIES * size if experience else 0):
+        one = rng.choice(experience)
+        alpha = rng.random() if alphas is None else rng.choice(alphas)
+        kind = kinds[should_refuse(one.competence, alpha)]
+        if len(kind) < size // 2:
+            own = [answer for answer, right in zip(one.answers, one.right, strict=True) if right]
+            kind.append(Lesson(one.question, alpha, REFUSAL if kind is kinds[True] else rng.choice(own)))
+        if all(len(each) == size // 2 for each in kinds.values()):
+            break
+    fewest = min(map(len, kinds.values()))
+    if not fewest:
+        what = "refuse" if not kinds[True] else "answer"
+        raise ConfigError(f"experience: of {len(experience)} questions there is none that the agent should {what}")
+    drawn = kinds[True][:fewest] + kinds[False][:fewest]
+    rng.shuffle(drawn)
+    return drawn
