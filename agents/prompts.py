@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from agents.messages import Message
 
 REFUSAL = "I don't know!"
-Style: TypeAlias = Literal["scenario", "plain"]
+Style: TypeAlias = Literal["scenario", "level", "plain"]
 
 _STEM = "i don't know"
 _SCENARIO = (
@@ -29,12 +29,15 @@ _JUDGE = (
     "Is the proposed answer true? Reply with one word, True or False."
 )
 JUDGEMENTS = ("True", "False")
+LEVELS = "ABCDEFGHIJK"  # alpha 0, 0.1, ... 1, for models that read no English
 
 
 def prompted(messages: Sequence[Message], alpha: float, style: Style) -> tuple[Message, ...]:
-    """``messages`` as an agent's model gets them: with the scenario as system text, or plain."""
+    """``messages`` as an agent's model gets them: with the scenario as system text, alpha's level alone, or plain."""
     if style == "plain":
         return tuple(messages)
+    if style == "level":
+        return (Message("system", LEVELS[round(alpha * (len(LEVELS) - 1))]), *messages)
     scenario = _SCENARIO.format(alpha=alpha, wording=next(text for below, text in _WORDINGS if alpha < below))
     if messages[0].role == "system":
         return (Message("system", f"{messages[0].content}\n\n{scenario}"), *messages[1:])

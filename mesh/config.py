@@ -128,7 +128,7 @@ class AgentConfig(_Settings):
     adapter: File | None = Field(default=None, description="a path")
     policy: Annotated[Spec, Plugin(POLICIES, "policy", trial=True)] = Spec("refusal")
     assessor: Annotated[Spec, Plugin(ASSESSORS, "assessor", paths=("calibration",), trial=True)] = Spec("refusal")
-    prompt: Literal["scenario", "plain"] = "scenario"
+    prompt: Literal["scenario", "level", "plain"] = "scenario"
     temperature: NotNegative = 0.0
     mean_work: Positive = 500.0
     context: Count | None = Field(default=None, description="a whole number >= 1")

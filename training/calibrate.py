@@ -118,7 +118,7 @@ def _calibrate_one(
     seed: int,
     progress: Progress | None,
 ) -> Result:
-    alphas = ALPHAS if agent.prompt == "scenario" else (config.alpha,)
+    alphas = (config.alpha,) if agent.prompt == "plain" else ALPHAS
     replies = out / f"{agent.name}.replies.jsonl"
     with Replies(replies, questions, alphas) as file:
         total, done = len(questions) * len(alphas), file.found

@@ -102,18 +102,18 @@ def _subtract(rng: random.Random, level: int) -> tuple[str, str]:
 
 
 def _multiply(rng: random.Random, level: int) -> tuple[str, str]:
-    first, second = ((1, 1), (2, 1), (3, 1), (2, 2))[level]
+    first, second = ((1, 1), (2, 1), (2, 2), (3, 2))[level]
     a, b = _number(rng, first), _number(rng, second)
     return f"{a}*{b}=", str(a * b)
 
 
 def _modulo(rng: random.Random, level: int) -> tuple[str, str]:
-    a, b = _number(rng, level + 1), rng.randint(2, 9)
+    a, b = _number(rng, level + 1), rng.randint(2, (9, 9, 19, 39)[level])
     return f"{a}%{b}=", str(a % b)
 
 
 def _sort(rng: random.Random, level: int) -> tuple[str, str]:
-    given = _text(rng, digits, 2 + 2 * level + rng.randint(0, 1))
+    given = _text(rng, digits, 2 + 3 * level + rng.randint(0, 2))
     return f"sort {given}=", "".join(sorted(given))
 
 
@@ -124,7 +124,7 @@ def _count(rng: random.Random, level: int) -> tuple[str, str]:
 
 
 def _reverse(rng: random.Random, level: int) -> tuple[str, str]:
-    given = _text(rng, ascii_lowercase, 2 + 2 * level + rng.randint(0, 1))
+    given = _text(rng, ascii_lowercase, 2 + 3 * level + rng.randint(0, 2))
     return f"reverse {given}=", given[::-1]
 
 

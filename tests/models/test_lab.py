@@ -42,9 +42,9 @@ def test_every_model_says_how_it_was_made() -> None:
         assert told["validation_rows"] == 2000
 
 
-def test_the_ladder_rises() -> None:
+def test_the_ladder_rises_clearly() -> None:
     ladder = [figures(agent.name)["accuracy"] for agent in load("lab").agents]
-    assert all(lower < higher for lower, higher in pairwise(ladder)), ladder
+    assert all(higher - lower > 0.05 for lower, higher in pairwise(ladder)), ladder
     assert ladder[0] >= 0.3
     assert ladder[-1] <= 0.95
 
@@ -56,11 +56,10 @@ def test_specialists_win_at_home_and_lose_away() -> None:
         return sum(figures(name)["tasks"][task] for task in tasks) / len(tasks)
 
     for name, own in home.items():
-        if name == "strings":  # any model of its size reverses without a mistake: at home it can only draw level
-            continue
         away = tuple(task for tasks in home.values() for task in tasks if task not in own)
-        assert mean(name, own) > max(mean("nano", own), mean("micro", own)), name  # those of its price
-        assert mean(name, away) < mean("micro", away), name
+        for generalist in ("nano", "micro"):  # those of its price
+            assert mean(name, own) > mean(generalist, own) + 0.03, (name, generalist)
+            assert mean(name, away) < mean(generalist, away) - 0.03, (name, generalist)
 
 
 @pytest.mark.parametrize("name", ["nano", "lists"])

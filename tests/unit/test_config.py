@@ -230,7 +230,7 @@ def test_settings_of_the_mesh(setting: str, value: Any, right: str) -> None:
         ("num_gpus", "all", "'auto', a fraction of one GPU, or a whole number of GPUs >= 0"),
         ("num_gpus", True, "'auto', a fraction of one GPU, or a whole number of GPUs >= 0"),
         ("resources", ["tpu"], "a mapping of names to numbers > 0"),
-        ("prompt", "bare", "'scenario' or 'plain'"),
+        ("prompt", "bare", "'scenario', 'level' or 'plain'"),
         ("engine", 3, "a name, or a mapping with `kind` and options"),
     ],
 )

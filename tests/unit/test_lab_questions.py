@@ -14,7 +14,7 @@ from training.grading import grade
 from training.lab_questions import EXAMPLES, FAMILIES, SHORT, TASKS, Part, belongs, questions, stream
 
 # Whoever changes how questions are drawn changes how hard the lab is, and every figure measured on it.
-FROZEN = {"train": "49484d7d45a9f99d", "validation": "f16ef0c7798c4f3f", "test": "ff7867a6aa14ef04"}
+FROZEN = {"train": "61206a7b0c388cf4", "validation": "4aeda6248be26438", "test": "a7c87bfebf3ee36a"}
 
 
 def solve(text: str) -> str:

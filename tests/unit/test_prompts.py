@@ -87,6 +87,11 @@ def test_a_system_message_is_kept_and_stays_the_only_one() -> None:
     assert user == QUESTION[0]
 
 
+@pytest.mark.parametrize(("alpha", "letter"), [(0, "A"), (0.04, "A"), (0.06, "B"), (0.5, "F"), (1, "K")])
+def test_a_level_is_one_letter_for_alpha(alpha: float, letter: str) -> None:
+    assert prompted([*QUESTION], alpha, "level") == (Message("system", letter), *QUESTION)
+
+
 def test_a_plain_prompt_is_the_callers_own() -> None:
     assert prompted([*QUESTION], 0.5, "plain") == QUESTION
 
