@@ -162,9 +162,9 @@ class Host:
     def _perform(self, command: msg.NodeCommand, answered: list[msg.Accepted | msg.Rejected]) -> None:
         match command:
             case msg.Generate(request):
-                self._drafts[request.key] = self._spawn(self._generate(request), request.key)
+                self._drafts[request.key] = self._spawn(self._generate(request))
             case msg.Judge(score):
-                self._drafts[score.key] = self._spawn(self._score(score), score.key)
+                self._drafts[score.key] = self._spawn(self._score(score))
             case msg.Stop(key):
                 if (draft := self._drafts.pop(key, None)) is not None:
                     draft.cancel()
@@ -214,6 +214,8 @@ class Host:
                 raise RuntimeError("the engine's stream ended without a finish")
         except Exception as error:
             self._draft_failed(key, generation, error)
+        finally:
+            self._drafted(key)
 
     async def _score(self, request: msg.ScoreRequest) -> None:
         try:
@@ -222,6 +224,8 @@ class Host:
             self._draft_failed(request.key, request.generation, error)
         else:
             self.step(msg.Scored(request.key, request.generation, scores))
+        finally:
+            self._drafted(request.key)
 
     def _draft_failed(self, key: msg.Key, generation: int, error: Exception) -> None:
         reasons: dict[type[Exception], str] = {QueryTooLong: "too_long", BudgetExceeded: "budget", AgentDied: "died"}
@@ -251,17 +255,16 @@ class Host:
         with contextlib.suppress(AgentError):
             await self.transport.cancel(agent, key)
 
-    def _spawn(self, work: Coroutine[Any, Any, None], draft_of: msg.Key | None = None) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-
-        def over(_: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            if draft_of is not None and self._drafts.get(draft_of) is task:
-                del self._drafts[draft_of]
-
-        task.add_done_callback(over)
+        task.add_done_callback(self._tasks.discard)
         return task
+
+    def _drafted(self, key: msg.Key) -> None:
+        """The draft that runs now is over: there is nothing to stop any more, unless another has begun since."""
+        if self._drafts.get(key) is asyncio.current_task():
+            del self._drafts[key]
 
     async def _tick(self) -> None:
         """Look for what is due while there is anything to look after."""

@@ -316,11 +316,11 @@ class Mesh:
     async def _tell_path(self, running: Control, reply: Reply, right: bool | None) -> None:
         """Tell those on the path that learn what became of the query."""
         cards = (await running.directory()).cards
-        outcome = Outcome(reply.id, reply.alpha, reply.path, reply.cost, reply.full_cost, right)
-        for name in dict.fromkeys(hop.agent for hop in reply.path):
-            if name in cards and cards[name].learns:
-                with contextlib.suppress(AgentError):  # it died since: it has nothing to learn
-                    await running.runtime.tell(name, outcome)
+        learners = {hop.agent: None for hop in reply.path if hop.agent in cards and cards[hop.agent].learns}
+        for name in learners:
+            outcome = Outcome(reply.id, reply.alpha, reply.path, reply.cost, reply.full_cost, right)
+            with contextlib.suppress(AgentError):  # it died since: it has nothing to learn
+                await running.runtime.tell(name, outcome)
 
     def _begin(self, query: Asked, alpha: float | None, **options: Any) -> tuple[Query, str | None]:
         checked = self._query(query, alpha, **options)
