@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -27,11 +30,12 @@ from mesh.terminal import cell, print_json, print_table
 from training.grading import is_right
 
 IN_FLIGHT = 32
-NEXT = """What to type next:
-  mesh ask '37+58=' --alpha 0.2        one query, and how it was answered
-  mesh demo --pool lab-mesh            eight agents, everybody the others' neighbour
-  mesh pools                           the other pools; `small` answers in English
-  mesh up lab · mesh status · mesh down    a mesh that stays up"""
+NEXT = {
+    "ask '37+58=' --alpha 0.2": "one query, and how it was answered",
+    "demo --pool lab-mesh": "eight agents, everybody the others' neighbour",
+    "pools": "the other pools; `small` answers in English",
+    "up lab": "a mesh that stays up, until `down`; `status` shows it",
+}
 
 app = typer.Typer(help="See a mesh work: tiny real models, no download, no key, no GPU.")
 Outcomes = list[tuple[Question, Reply | MeshError]]
@@ -56,9 +60,18 @@ def demo(
     if make is None:
         raise QueryError(f"pool: the demo needs one with questions of its own, such as 'lab', not {pool!r}")
     figures = _Demo(config, Console(stderr=as_json)).run(make(count, "test", seed), alphas)
-    print_json(figures) if as_json else print(NEXT)
+    print_json(figures) if as_json else _tell_next()
     if out is not None:
         write("demo", figures, seed, out)
+
+
+def _tell_next() -> None:
+    called = Path(sys.argv[0])
+    here = os.path.relpath(called) if called.name == "mesh" else f"{os.path.relpath(sys.executable)} -m mesh"
+    command = "mesh" if shutil.which("mesh") else here  # `make` calls it where no shell would find it
+    print("What to type next:")
+    for rest, what in NEXT.items():
+        print(f"  {f'{command} {rest}':44} {what}")
 
 
 class _Demo:
