@@ -13,6 +13,7 @@ from rich.progress import Progress, TaskID, TextColumn
 from rich.table import Table
 
 from agents.errors import ConfigError, QueryError
+from agents.prompts import Style
 from mesh.config import MeshConfig
 from mesh.questions import Question
 
@@ -135,6 +136,51 @@ def sample(
     for right in range(samples + 1):
         table.add_row(f"{right} of {samples}", str(told[right]))
     Console().print(table)
+
+
+@app.command()
+def sft(
+    pool: Annotated[str, typer.Option(help="A ready pool's name, or a YAML file.")],
+    agent: Annotated[str, typer.Option(help="Which of its agents.")],
+    samples: Annotated[Path, typer.Option(help="Folder that `mesh train sample` filled.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, and for the result: `final`.")],
+    data: Annotated[list[str] | None, typer.Option(help="The same as it was sampled on; may be repeated.")] = None,
+    models_dir: Annotated[Path | None, typer.Option(help="Where models lie by their local_name.")] = None,
+    size: Annotated[int, typer.Option(help="How many lessons, half of them refusals.", min=2)] = 10_000,
+    epochs: Annotated[float, typer.Option(min=0)] = 3.0,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
+    rank: Annotated[int | None, typer.Option(help="Of LoRA adapters; default: all weights.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Of lessons and weights, and of a pool's own questions.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 1,
+) -> None:
+    """Teach an agent when to refuse, by its own samples; a run that broke off goes on at its last checkpoint."""
+    from agents.engines.models import find_model
+    from mesh.assemble import agent_specs
+    from mesh.config import load
+    from training.label import lessons
+    from training.sample import experience
+    from training.sft import SftRecipe, sft
+
+    config = load(pool)
+    known = experience(sorted(samples.glob("*.jsonl")), _rows("train", config, data or (), (), None, seed))
+    spec = agent_specs(config, models_dir).get(agent)
+    if spec is None:
+        raise ConfigError(f"agent: unknown agent {agent!r}; there are {', '.join(a.name for a in config.agents)}")
+    taught = lessons(known, size, seed=seed)
+    style: Style = "level" if config.understands else "scenario"
+    with Progress(console=Console(stderr=True)) as bars:
+        bar = bars.add_task(f"{agent}: {len(taught)} lessons", total=None)
+        done = sft(
+            Path(find_model(spec.setup)),
+            taught,
+            out,
+            SftRecipe(epochs, learning_rate, rank=rank),
+            style,
+            seed,
+            threads,
+            lambda step, all_: bars.update(bar, completed=step, total=all_),
+        )
+    Console().print(f"{agent}: {done}")
 
 
 @app.command()

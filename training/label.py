@@ -16,16 +16,17 @@ from mesh.questions import Question
 from training.sample import Experience
 
 SIZE = 10_000
+REHEARSAL = 0.5
 TRIES = 100  # draws for each lesson, before too few of one kind are taken for what there is
 _ROUNDING = 1e-9  # 0.3 of right answers are not below 1 - 0.7
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What to say to a question at a preference."""
+    """What to say to a question at a preference; ``alpha`` is None where it must be answered in any case."""
 
     question: Question
-    alpha: float
+    alpha: float | None
     target: str
 
     @property
@@ -40,12 +41,18 @@ def should_refuse(competence: float, alpha: float) -> bool:
 
 
 def lessons(
-    experience: Sequence[Experience], size: int = SIZE, alphas: Sequence[float] | None = None, seed: int = 0
+    experience: Sequence[Experience],
+    size: int = SIZE,
+    alphas: Sequence[float] | None = None,
+    rehearsal: float = REHEARSAL,
+    seed: int = 0,
 ) -> list[Lesson]:
     """``size`` lessons, half of them refusals; fewer where an agent knows too much, or too little, for that.
 
     Args:
         alphas: the preferences to draw from; None: any in [0, 1].
+        rehearsal: so many more, as a share of ``size``, of what it can answer, asked without a preference: else it
+            forgets some of that.
 
     Raises:
         ConfigError: there is nothing to refuse, or nothing to answer.
@@ -57,8 +64,7 @@ def lessons(
         alpha = rng.random() if alphas is None else rng.choice(alphas)
         kind = kinds[should_refuse(one.competence, alpha)]
         if len(kind) < size // 2:
-            own = [answer for answer, right in zip(one.answers, one.right, strict=True) if right]
-            kind.append(Lesson(one.question, alpha, REFUSAL if kind is kinds[True] else rng.choice(own)))
+            kind.append(Lesson(one.question, alpha, REFUSAL if kind is kinds[True] else rng.choice(one.own_right)))
         if all(len(each) == size // 2 for each in kinds.values()):
             break
     fewest = min(map(len, kinds.values()))
@@ -66,5 +72,9 @@ def lessons(
         what = "refuse" if not kinds[True] else "answer"
         raise ConfigError(f"experience: of {len(experience)} questions there is none that the agent should {what}")
     drawn = kinds[True][:fewest] + kinds[False][:fewest]
+    able = [one for one in experience if any(one.right)]
+    for _ in range(round(2 * fewest * rehearsal)):
+        one = rng.choice(able)
+        drawn.append(Lesson(one.question, None, rng.choice(one.own_right)))
     rng.shuffle(drawn)
     return drawn

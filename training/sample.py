@@ -37,6 +37,11 @@ class Experience:
         """The share that is right."""
         return sum(self.right) / len(self.right)
 
+    @property
+    def own_right(self) -> list[str]:
+        """Those of its answers that are right."""
+        return [answer for answer, right in zip(self.answers, self.right, strict=True) if right]
+
 
 def sample(
     config: MeshConfig,

@@ -45,26 +45,34 @@ def test_the_switch_point_is_one_minus_alpha(right: int, alpha: float, refuses: 
 
 def test_half_are_refusals_and_targets_are_the_agents_own_right_answers() -> None:
     experience = [known(right, id=str(right)) for right in range(11)]
-    drawn = lessons(experience, 400, seed=3)
+    drawn = lessons(experience, 400, rehearsal=0, seed=3)
     assert Counter(lesson.refuses for lesson in drawn) == {True: 200, False: 200}
     for lesson in drawn:
         right = int(lesson.question.id)
+        assert lesson.alpha is not None
         assert lesson.refuses is should_refuse(right / 10, lesson.alpha)
         assert lesson.refuses or lesson.target in [f"right {n}" for n in range(right)]
-    assert all(0 <= lesson.alpha <= 1 for lesson in drawn)
+        assert 0 <= lesson.alpha <= 1
     assert len({lesson.alpha for lesson in drawn}) > 390
-    assert drawn == lessons(experience, 400, seed=3)
-    assert drawn != lessons(experience, 400, seed=4)
+    assert drawn == lessons(experience, 400, rehearsal=0, seed=3)
+    assert drawn != lessons(experience, 400, rehearsal=0, seed=4)
 
 
 def test_alphas_may_be_given() -> None:
-    drawn = lessons([known(5)], 60, alphas=(0.2, 0.8), seed=0)
+    drawn = lessons([known(5)], 60, (0.2, 0.8), rehearsal=0)
     assert {(lesson.alpha, lesson.refuses) for lesson in drawn} == {(0.2, True), (0.8, False)}
+
+
+def test_what_it_can_answer_is_rehearsed_without_a_preference() -> None:
+    drawn = lessons([known(right, id=str(right)) for right in range(11)], 200, rehearsal=0.5)
+    rehearsed = [lesson for lesson in drawn if lesson.alpha is None]
+    assert (len(drawn), len(rehearsed)) == (300, 100)
+    assert all(lesson.target in [f"right {n}" for n in range(int(lesson.question.id))] for lesson in rehearsed)
 
 
 def test_fewer_where_there_is_less_to_refuse() -> None:
     sure = [known(10, id=str(n)) for n in range(999)]
-    drawn = lessons([*sure, known(0, id="never")], 1000, seed=0)
+    drawn = lessons([*sure, known(0, id="never")], 1000, rehearsal=0)
     assert 2 <= len(drawn) < 1000
     assert sum(lesson.refuses for lesson in drawn) == len(drawn) / 2
 

@@ -1,0 +1,78 @@
+"""Supervised fine-tuning of the smallest lab model: it learns to refuse, keeps what it can do, goes on after a kill."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from mesh import Mesh, MeshError, Reply
+from mesh.config import load
+from mesh.questions import Question
+from training.grading import is_right
+from training.lab_questions import questions
+from training.label import Lesson, lessons
+from training.sample import sample
+from training.sft import SftRecipe, sft
+
+pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("default")]
+
+NANO = Path(load("lab").agents[0].model)
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> list[Lesson]:
+    folder = tmp_path_factory.mktemp("samples")
+    return lessons(sample(load("lab"), "nano", questions(1500, "train", 31), folder, samples=4), 4000)
+
+
+@pytest.fixture(scope="module")
+def learnt(taught: list[Lesson], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sft(NANO, taught, tmp_path_factory.mktemp("sft"), SftRecipe(epochs=2.0), "level")
+
+
+def asked(model: Path, rows: list[Question], alpha: float, **options: Any) -> list[Reply | MeshError]:
+    agent = {
+        **{"name": "nano", "cost": 0.1, "model": str(model), "num_gpus": 0, "prompt": "level"},
+        "engine": {"kind": "transformers", "max_batch": 64, "threads": 1, "device": "cpu"},
+    }
+    pool = {"extends": "lab", "name": "taught", "agents": [agent]}
+    with Mesh.from_yaml(pool) as mesh:
+        return mesh.ask_many([row.text for row in rows], alpha, **options)
+
+
+def refused(replies: list[Reply | MeshError]) -> list[bool]:
+    return [isinstance(reply, Reply) and reply.finish == "declined" for reply in replies]
+
+
+def test_it_learns_what_to_refuse_and_keeps_what_it_can_do(learnt: Path) -> None:
+    """Of 560 fresh questions. The base never refuses; guessing at the best rate would agree with the truth in .65."""
+    rows = questions(560, "validation", 32)
+    able = [is_right(reply, row) for reply, row in zip(asked(learnt, rows, 0.5, max_hops=0), rows, strict=True)]
+    before = [is_right(reply, row) for reply, row in zip(asked(NANO, rows, 0.5, max_hops=0), rows, strict=True)]
+    assert not any(refused(asked(NANO, rows[:100], 0.2, may_decline=True)))
+    assert sum(able) > sum(before) - 0.08 * len(rows)  # so few lessons cost 3 to 5 points
+    declined = refused(asked(learnt, rows, 0.2, may_decline=True))
+    agreed = sum(no is not right for no, right in zip(declined, able, strict=True)) / len(rows)
+    assert agreed > 0.74  # .84 on other seeds; four standard errors (.02) above guessing
+
+
+def test_a_run_that_broke_off_goes_on_and_ends_the_same(taught: list[Lesson], tmp_path: Path) -> None:
+    recipe, steps = SftRecipe(epochs=1.0), list[int]()
+    whole = sft(NANO, taught[:1000], tmp_path / "whole", recipe, "level")
+
+    def kill(step: int, _: int) -> None:
+        if step == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sft(NANO, taught[:1000], tmp_path / "broken", recipe, "level", progress=kill)
+    again = sft(NANO, taught[:1000], tmp_path / "broken", recipe, "level", progress=lambda step, _: steps.append(step))
+    assert steps[0] == 9  # the last checkpoint was at step 8
+    one, other = (load_file(folder / "model.safetensors") for folder in (whole, again))
+    assert one.keys() == other.keys()
+    assert all(one[name].equal(other[name]) for name in one)
+    shutil.rmtree(tmp_path / "broken")
