@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 from rich.console import Console
@@ -17,8 +18,29 @@ from agents.prompts import Style
 from mesh.config import MeshConfig
 from mesh.questions import Question
 
+if TYPE_CHECKING:
+    from training.label import Lesson
+
 OWN_ROWS = 2000  # of each part, where a pool has questions of its own
 Part: TypeAlias = Literal["train", "validation"]
+Pool: TypeAlias = Annotated[str, typer.Option(help="A ready pool's name, or a YAML file.")]
+Agent: TypeAlias = Annotated[str, typer.Option(help="Which of its agents.")]
+Samples: TypeAlias = Annotated[Path, typer.Option(help="Folder that `mesh train sample` filled.")]
+Out: TypeAlias = Annotated[Path, typer.Option(help="Folder for checkpoints, and for the result: `final`.")]
+Files: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(help="Question files, or names in MESH_DATA; may be repeated. Lab pools have their own."),
+]
+Tasks: TypeAlias = Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")]
+Limit: TypeAlias = Annotated[int | None, typer.Option(help="At most so many rows a task.", min=1)]
+Data: TypeAlias = Annotated[
+    list[str] | None, typer.Option(help="The same as it was sampled on; may be repeated. Lab pools have their own.")
+]
+ModelsDir: TypeAlias = Annotated[Path | None, typer.Option(help="Where models lie by their local_name.")]
+Size: TypeAlias = Annotated[int, typer.Option(help="How many lessons, half of them refusals.", min=2)]
+Rank: TypeAlias = Annotated[int | None, typer.Option(help="Of LoRA adapters; default: all weights.", min=1)]
+Seed: TypeAlias = Annotated[int, typer.Option(help="Of lessons and weights, and of a pool's own questions.")]
+Threads: TypeAlias = Annotated[int, typer.Option(min=1, help="Of torch.")]
 
 app = typer.Typer(help="Make agents know themselves.", no_args_is_help=True)
 
@@ -30,16 +52,13 @@ def main() -> None:
 
 @app.command()
 def calibrate(
-    pool: Annotated[str, typer.Option(help="A ready pool's name, or a YAML file.")],
+    pool: Pool,
     out: Annotated[Path, typer.Option(help="Where the maps and the replies go.")],
-    data: Annotated[
-        list[str] | None,
-        typer.Option(help="Question files, or names in MESH_DATA; may be repeated. Lab pools have their own."),
-    ] = None,
-    models_dir: Annotated[Path | None, typer.Option(help="Where models lie by their local_name.")] = None,
+    data: Files = None,
+    models_dir: ModelsDir = None,
     agent: Annotated[list[str] | None, typer.Option(help="Only this agent; may be repeated.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many rows a task.", min=1)] = None,
+    task: Tasks = None,
+    limit: Limit = None,
     kind: Annotated[str, typer.Option(help="isotonic, platt, or auto: by held-out Brier score.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of the held-out folds, and of a pool's own questions.")] = 0,
 ) -> None:
@@ -96,16 +115,13 @@ def _rows(
 
 @app.command()
 def sample(
-    pool: Annotated[str, typer.Option(help="A ready pool's name, or a YAML file.")],
-    agent: Annotated[str, typer.Option(help="Which of its agents.")],
+    pool: Pool,
+    agent: Agent,
     out: Annotated[Path, typer.Option(help="Folder for its replies, one file for each time it is asked.")],
-    data: Annotated[
-        list[str] | None,
-        typer.Option(help="Question files, or names in MESH_DATA; may be repeated. Lab pools have their own."),
-    ] = None,
-    models_dir: Annotated[Path | None, typer.Option(help="Where models lie by their local_name.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many rows a task.", min=1)] = None,
+    data: Files = None,
+    models_dir: ModelsDir = None,
+    task: Tasks = None,
+    limit: Limit = None,
     samples: Annotated[int, typer.Option(help="How often it is asked each question.", min=1)] = 10,
     temperature: Annotated[float, typer.Option(min=0)] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the samples, and of a pool's own questions.")] = 0,
@@ -140,47 +156,88 @@ def sample(
 
 @app.command()
 def sft(
-    pool: Annotated[str, typer.Option(help="A ready pool's name, or a YAML file.")],
-    agent: Annotated[str, typer.Option(help="Which of its agents.")],
-    samples: Annotated[Path, typer.Option(help="Folder that `mesh train sample` filled.")],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints, and for the result: `final`.")],
-    data: Annotated[list[str] | None, typer.Option(help="The same as it was sampled on; may be repeated.")] = None,
-    models_dir: Annotated[Path | None, typer.Option(help="Where models lie by their local_name.")] = None,
-    size: Annotated[int, typer.Option(help="How many lessons, half of them refusals.", min=2)] = 10_000,
+    pool: Pool,
+    agent: Agent,
+    samples: Samples,
+    out: Out,
+    data: Data = None,
+    models_dir: ModelsDir = None,
+    size: Size = 10_000,
     epochs: Annotated[float, typer.Option(min=0)] = 3.0,
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
-    rank: Annotated[int | None, typer.Option(help="Of LoRA adapters; default: all weights.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Of lessons and weights, and of a pool's own questions.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 1,
+    rank: Rank = None,
+    seed: Seed = 0,
+    threads: Threads = 1,
 ) -> None:
     """Teach an agent when to refuse, by its own samples; a run that broke off goes on at its last checkpoint."""
-    from agents.engines.models import find_model
+    from training.sft import SftRecipe, sft
+
+    model, style, taught = _lessons(pool, agent, samples, data, models_dir, size, seed)
+    recipe = SftRecipe(epochs, learning_rate, rank=rank)
+    with _bar(f"{agent}: {len(taught)} lessons") as told:
+        done = sft(model, taught, out, recipe, style, seed, threads, told)
+    Console().print(f"{agent}: {done}")
+
+
+@app.command()
+def rl(
+    pool: Pool,
+    agent: Agent,
+    samples: Samples,
+    out: Out,
+    model: Annotated[
+        Path | None, typer.Option(help="Where to begin: what `mesh train sft` made; default: bare.")
+    ] = None,
+    data: Data = None,
+    models_dir: ModelsDir = None,
+    size: Size = 10_000,
+    steps: Annotated[int, typer.Option(min=1)] = 300,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-4,
+    reward: Annotated[str, typer.Option(help="A name in REWARDS, or package.module:attr.")] = "localized",
+    rank: Rank = None,
+    seed: Seed = 0,
+    threads: Threads = 1,
+) -> None:
+    """Reward an agent for right answers, and for refusing what it would get wrong; goes on at its last checkpoint."""
+    from agents.plugins import build
+    from training.rewards import REWARDS
+    from training.rl import RlRecipe, rl
+
+    bare, style, taught = _lessons(pool, agent, samples, data, models_dir, size, seed)
+    recipe = RlRecipe(steps, learning_rate, rank=rank)
+    with _bar(f"{agent}: {steps} steps") as told:
+        done = rl(model or bare, taught, out, recipe, style, build(REWARDS, reward, "reward"), seed, threads, told)
+    Console().print(f"{agent}: {done}")
+
+
+def _lessons(
+    pool: str, name: str, samples: Path, data: list[str] | None, models_dir: Path | None, size: int, seed: int
+) -> tuple[Path, Style, list[Lesson]]:
+    """An agent's model, how it is told alpha, and what it should learn from its samples."""
+    from agents.engines.models import find_model, model_folder
     from mesh.assemble import agent_specs
     from mesh.config import load
     from training.label import lessons
     from training.sample import experience
-    from training.sft import SftRecipe, sft
 
     config = load(pool)
-    known = experience(sorted(samples.glob("*.jsonl")), _rows("train", config, data or (), (), None, seed))
-    spec = agent_specs(config, models_dir).get(agent)
+    spec = agent_specs(config, models_dir).get(name)
     if spec is None:
-        raise ConfigError(f"agent: unknown agent {agent!r}; there are {', '.join(a.name for a in config.agents)}")
-    taught = lessons(known, size, seed=seed)
+        raise ConfigError(f"agent: unknown agent {name!r}; there are {', '.join(a.name for a in config.agents)}")
+    files = sorted(samples.glob("*.jsonl"))
+    known = experience(files, _rows("train", config, data or (), (), None, seed))
+    if not known:
+        raise ConfigError(f"samples: no reply in {samples} is to a question of the data; same --data, same --seed?")
     style: Style = "level" if config.understands else "scenario"
+    return model_folder(find_model(spec.setup)), style, lessons(known, size, seed=seed)
+
+
+@contextlib.contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar, and what moves it: steps done, and all."""
     with Progress(console=Console(stderr=True)) as bars:
-        bar = bars.add_task(f"{agent}: {len(taught)} lessons", total=None)
-        done = sft(
-            Path(find_model(spec.setup)),
-            taught,
-            out,
-            SftRecipe(epochs, learning_rate, rank=rank),
-            style,
-            seed,
-            threads,
-            lambda step, all_: bars.update(bar, completed=step, total=all_),
-        )
-    Console().print(f"{agent}: {done}")
+        bar = bars.add_task(what, total=None)
+        yield lambda step, total: bars.update(bar, completed=step, total=total)
 
 
 @app.command()

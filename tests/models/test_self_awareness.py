@@ -1,4 +1,4 @@
-"""Supervised fine-tuning of the smallest lab model: it learns to refuse, keeps what it can do, goes on after a kill."""
+"""The two stages on the smallest lab model: it learns to refuse, keeps what it can do, and goes on after a kill."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from mesh.questions import Question
 from training.grading import is_right
 from training.lab_questions import questions
 from training.label import Lesson, lessons
+from training.rewards import Localized
+from training.rl import RlRecipe, rl
 from training.sample import sample
 from training.sft import SftRecipe, sft
 
@@ -76,3 +78,22 @@ def test_a_run_that_broke_off_goes_on_and_ends_the_same(taught: list[Lesson], tm
     assert one.keys() == other.keys()
     assert all(one[name].equal(other[name]) for name in one)
     shutil.rmtree(tmp_path / "broken")
+
+
+def test_rewards_make_it_better_still(learnt: Path, taught: list[Lesson], tmp_path: Path) -> None:
+    """The mean reward over five preferences on 560 fresh questions; the same questions before and after."""
+    rows, reward = questions(560, "validation", 33), Localized()
+
+    def mean(model: Path) -> float:
+        earned = 0.0
+        for alpha in (0.1, 0.3, 0.5, 0.7, 0.9):
+            replies = asked(model, rows, alpha, may_decline=True)
+            for reply, row, no in zip(replies, rows, refused(replies), strict=True):
+                earned += reward(is_right(reply, row), no, alpha) / (5 * len(rows))
+        return earned
+
+    steps: list[int] = []
+    recipe = RlRecipe(steps=60, learning_rate=2e-4)
+    better = rl(learnt, taught, tmp_path, recipe, "level", progress=lambda step, _: steps.append(step))
+    assert steps == list(range(1, 61))
+    assert mean(better) > mean(learnt) + 0.005

@@ -1,0 +1,110 @@
+"""Stage two of self-awareness: reinforcement learning on local rewards (DiSRouter, section 3.4), by TRL's GRPO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.engines.models import load_tokenizer
+from agents.prompts import Style, is_refusal
+from mesh.questions import Question
+from training.grading import grade
+from training.label import Lesson
+from training.rewards import Localized, Reward
+from training.sft import CHECKPOINTS, Progress, adapters, asked, of_trl, told
+
+
+@dataclass(frozen=True, slots=True)
+class RlRecipe:
+    """How it learns: ``steps`` of ``prompts`` prompts, ``group`` answers to each; ``rank`` as in ``SftRecipe``."""
+
+    steps: int = 300
+    learning_rate: float = 1e-4
+    prompts: int = 32
+    group: int = 8
+    max_tokens: int = 24
+    rank: int | None = None
+
+
+def rl(
+    model: Path,
+    lessons: Sequence[Lesson],
+    out: Path,
+    recipe: RlRecipe,
+    style: Style = "scenario",
+    reward: Reward | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Path:
+    """Have the model in ``model`` answer or refuse the questions of ``lessons`` at their preferences, and reward it.
+
+    Of a lesson only question and preference count, not its target. A run that broke off goes on at the last
+    checkpoint under ``out``; the folder that comes back holds the new weights, or their adapter.
+    """
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, PrinterCallback
+    from transformers.trainer_utils import get_last_checkpoint
+
+    GRPOConfig, GRPOTrainer = of_trl("GRPOConfig", "GRPOTrainer")
+    torch.set_num_threads(threads)
+    tokenizer = load_tokenizer(str(model))
+    chosen = [lesson for lesson in lessons if lesson.alpha is not None]
+    questions = [lesson.question for lesson in chosen]
+    rows = [
+        {"prompt": asked(tokenizer, lesson, style), "place": place, "alpha": lesson.alpha}
+        for place, lesson in enumerate(chosen)
+    ]
+    settings = GRPOConfig(
+        output_dir=str(out),
+        per_device_train_batch_size=recipe.prompts * recipe.group,
+        num_generations=recipe.group,
+        max_completion_length=recipe.max_tokens,
+        max_steps=recipe.steps,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(0.05 * recipe.steps),
+        temperature=1.0,
+        beta=0.0,
+        save_steps=max(1, recipe.steps // CHECKPOINTS),
+        save_total_limit=1,
+        report_to="none",
+        logging_strategy="no",
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+        bf16=torch.cuda.is_available(),
+        seed=seed,
+        data_seed=seed,
+    )
+    trainer = GRPOTrainer(
+        AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
+        reward_funcs=graded(questions, reward or Localized()),
+        args=settings,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=adapters(recipe.rank),
+        callbacks=[told(progress)] if progress else None,
+    )
+    trainer.remove_callback(PrinterCallback)
+    out.mkdir(parents=True, exist_ok=True)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)))
+    done = out / "final"
+    trainer.save_model(str(done))
+    tokenizer.save_pretrained(done)
+    return done
+
+
+def graded(questions: Sequence[Question], reward: Reward) -> Callable[..., list[float]]:
+    """What TRL calls for the rewards of a batch: each completion is graded as the benchmarks grade it."""
+
+    def rewards(completions: list[str], place: list[int], alpha: list[float], **_: Any) -> list[float]:
+        return [
+            reward(grade(text, questions[number]), is_refusal(text, True) is True, preference)
+            for text, number, preference in zip(completions, place, alpha, strict=True)
+        ]
+
+    return rewards
