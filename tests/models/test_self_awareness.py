@@ -96,4 +96,4 @@ def test_rewards_make_it_better_still(learnt: Path, taught: list[Lesson], tmp_pa
     recipe = RlRecipe(steps=60, learning_rate=2e-4)
     better = rl(learnt, taught, tmp_path, recipe, "level", progress=lambda step, _: steps.append(step))
     assert steps == list(range(1, 61))
-    assert mean(better) > mean(learnt) + 0.005
+    assert mean(better) > mean(learnt) + 0.015  # .03 to .05 on other seeds, of which the standard error is .01
