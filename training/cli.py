@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -238,6 +239,64 @@ def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True)) as bars:
         bar = bars.add_task(what, total=None)
         yield lambda step, total: bars.update(bar, completed=step, total=total)
+
+
+@app.command("self-awareness")
+def self_awareness(
+    pool: Pool,
+    out: Annotated[Path, typer.Option(help="Folder that all nodes see; asked again, it goes on where it stopped.")],
+    agent: Annotated[list[str] | None, typer.Option(help="May be repeated; default: all but the dearest.")] = None,
+    data: Files = None,
+    models_dir: ModelsDir = None,
+    task: Tasks = None,
+    limit: Limit = None,
+    samples: Annotated[int, typer.Option(help="How often each question is answered.", min=1)] = 10,
+    size: Size = 10_000,
+    epochs: Annotated[float, typer.Option(help="Of stage one.", min=0)] = 3.0,
+    steps: Annotated[int, typer.Option(help="Of stage two.", min=1)] = 300,
+    rank: Rank = None,
+    seed: Seed = 0,
+    threads: Threads = 1,
+) -> None:
+    """Sample, teach, reward and calibrate agents, each stage a Ray task; ends with a pool file of those trained."""
+    from mesh.config import load
+    from training.jobs import Plan, train
+    from training.rl import RlRecipe
+    from training.sft import SftRecipe
+
+    config = load(pool)
+    rows = {part: _rows(part, config, data or (), task or (), limit, seed) for part in ("train", "validation")}
+    plan = Plan(
+        tuple(rows["train"]),
+        tuple(rows["validation"]),
+        samples,
+        size,
+        SftRecipe(epochs, rank=rank),
+        RlRecipe(steps, rank=rank),
+        seed,
+        threads,
+    )
+    with Progress(
+        TextColumn("{task.fields[stage]:>9}"), *Progress.get_default_columns(), console=Console(stderr=True)
+    ) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(name: str, stage: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, stage=stage)
+            bars.update(tasks[name], stage=stage, completed=done, total=total)
+
+        path = train(config, agent or (), plan, out, models_dir, progress)
+    table = Table(title="the answer's probability to be right, told before it is drafted; on held-out rows")
+    for column in ("agent", "AUROC", "ECE", "Brier", "right when it must answer"):
+        table.add_column(column, justify="left" if column == "agent" else "right")
+    for report in sorted(path.parent.glob("*/report.json")):
+        told = json.loads(report.read_text(encoding="utf-8"))
+        meta = told["calibration"]
+        figures = [meta[key] for key in ("auroc", "ece", "brier", "accuracy")]
+        table.add_row(told["agent"], *("-" if value is None else f"{value:.3f}" for value in figures))
+    Console().print(table)
+    Console().print(f"mesh ask --pool {path} QUERY")
 
 
 @app.command()

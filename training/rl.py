@@ -15,7 +15,8 @@ from mesh.questions import Question
 from training.grading import grade
 from training.label import Lesson
 from training.rewards import Localized, Reward
-from training.sft import CHECKPOINTS, Progress, adapters, asked, of_trl, told
+from training.sft import asked
+from training.trainer import Progress, adapters, bare, finish, of_trl, settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,55 +48,32 @@ def rl(
     checkpoint under ``out``; the folder that comes back holds the new weights, or their adapter.
     """
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, PrinterCallback
-    from transformers.trainer_utils import get_last_checkpoint
 
     GRPOConfig, GRPOTrainer = of_trl("GRPOConfig", "GRPOTrainer")
     torch.set_num_threads(threads)
     tokenizer = load_tokenizer(str(model))
     chosen = [lesson for lesson in lessons if lesson.alpha is not None]
-    questions = [lesson.question for lesson in chosen]
     rows = [
         {"prompt": asked(tokenizer, lesson, style), "place": place, "alpha": lesson.alpha}
         for place, lesson in enumerate(chosen)
     ]
-    settings = GRPOConfig(
-        output_dir=str(out),
-        per_device_train_batch_size=recipe.prompts * recipe.group,
-        num_generations=recipe.group,
-        max_completion_length=recipe.max_tokens,
-        max_steps=recipe.steps,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=round(0.05 * recipe.steps),
-        temperature=1.0,
-        beta=0.0,
-        save_steps=max(1, recipe.steps // CHECKPOINTS),
-        save_total_limit=1,
-        report_to="none",
-        logging_strategy="no",
-        disable_tqdm=True,
-        use_cpu=not torch.cuda.is_available(),
-        bf16=torch.cuda.is_available(),
-        seed=seed,
-        data_seed=seed,
-    )
     trainer = GRPOTrainer(
-        AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
-        reward_funcs=graded(questions, reward or Localized()),
-        args=settings,
+        bare(model),
+        reward_funcs=graded([lesson.question for lesson in chosen], reward or Localized()),
+        args=GRPOConfig(
+            **settings(out, recipe.steps, recipe.learning_rate, seed),
+            per_device_train_batch_size=recipe.prompts * recipe.group,
+            num_generations=recipe.group,
+            max_completion_length=recipe.max_tokens,
+            max_steps=recipe.steps,
+            temperature=1.0,
+            beta=0.0,
+        ),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         peft_config=adapters(recipe.rank),
-        callbacks=[told(progress)] if progress else None,
     )
-    trainer.remove_callback(PrinterCallback)
-    out.mkdir(parents=True, exist_ok=True)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)))
-    done = out / "final"
-    trainer.save_model(str(done))
-    tokenizer.save_pretrained(done)
-    return done
+    return finish(trainer, tokenizer, out, progress)
 
 
 def graded(questions: Sequence[Question], reward: Reward) -> Callable[..., list[float]]:
