@@ -135,7 +135,9 @@ class _Demo:
         self.console.print("\nanswered by, in percent of the questions:")
         print_table([_shares(each, names) for each in figures], self.console)
         for alpha, outcomes in asks.items():
-            self.console.print(f"\nalpha {alpha:g}, a way of each length (green is right, red is wrong):")
+            self.console.print(
+                f"\nalpha {alpha:g}, one path of each length (✓ answered, ✗ refused; green is right, red is wrong):"
+            )
             for question, outcome in _of_each_length(outcomes):
                 self.console.print(drawn(question.text, outcome, is_right(outcome, question)), soft_wrap=True)
         self.console.print("\nwhat took how long:")

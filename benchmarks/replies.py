@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,14 +19,17 @@ def judge(replies: Path, questions: Sequence[Question], seed: int = 0) -> dict[s
     """Accuracy, cost, full cost, utility with its interval and shares, for every alpha and task in the file.
 
     Returns:
-        ``{"replies", "errors", "unknown", "seed", "alphas": {alpha: {..., "tasks": {task: {n, accuracy}}}}}``.
-        A failed question is no row: ``errors`` counts them.
+        ``{"errors", "unknown", "seed", "questions", "alphas": {alpha: {..., "tasks": {task: {n, accuracy}}, "work":
+        {"agent verdict": its part of the full cost}}}}``; ``questions`` are the ids of those graded. A failed question
+        is no row: ``errors`` counts them.
 
     Raises:
         QueryError: not one reply can be graded.
     """
     known = {question.id: question for question in questions if question.answer is not None}
     rows: dict[float, list[tuple[str, Row]]] = {}
+    work: dict[float, Counter[str]] = {}
+    graded_ids: dict[str, None] = {}
     errors = unknown = 0
     for text in replies.read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
@@ -34,10 +38,20 @@ def judge(replies: Path, questions: Sequence[Question], seed: int = 0) -> dict[s
         unknown += question is None
         if question is not None and "error" not in line:
             rows.setdefault(line["alpha"], []).append((question.task, _row(line, question)))
+            graded_ids[question.id] = None
+            for hop in line["path"]:
+                work.setdefault(line["alpha"], Counter())[f"{hop['agent']} {hop['verdict']}"] += hop["full_cost"]
     if not rows:
         raise QueryError(f"{replies}: none of its replies belongs to a question with an answer; other questions?")
-    alphas = {f"{alpha:g}": _summary(graded, seed) for alpha, graded in sorted(rows.items())}
-    return {"bench": "replies", "errors": errors, "unknown": unknown, "seed": seed, "alphas": alphas}
+    alphas = {
+        f"{alpha:g}": {
+            **_summary(graded, seed),
+            "work": {who: spent / len(graded) for who, spent in sorted(work[alpha].items())},
+        }
+        for alpha, graded in sorted(rows.items())
+    }
+    counts = {"errors": errors, "unknown": unknown, "seed": seed}
+    return {"bench": "replies", **counts, "questions": list(graded_ids), "alphas": alphas}
 
 
 def _row(line: dict[str, Any], question: Question) -> Row:

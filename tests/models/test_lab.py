@@ -131,7 +131,7 @@ def test_the_demo_in_one_process(tmp_path: Path) -> None:
         assert sum(each["shares"].values()) == pytest.approx(100)
         assert each["best_single_utility"] <= each["oracle_utility"]
         assert each["percent_of_oracle"] == pytest.approx(100 * each["utility"] / each["oracle_utility"])
-    assert "a way of each length" in done.stderr
+    assert "one path of each length" in done.stderr
 
 
 def test_the_tokenizer_is_one_token_a_character() -> None:

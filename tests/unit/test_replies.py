@@ -16,7 +16,7 @@ QUESTIONS = [Question(str(i), "Which?", "moons", ("sun", "moon"), "B") for i in 
 
 
 def line(question: str, alpha: float, text: str, cost: float, agent: str = "a") -> str:
-    path = [{"agent": agent, "verdict": "answered"}]
+    path = [{"agent": agent, "verdict": "answered", "full_cost": 2 * cost}]
     reply = {"question": question, "alpha": alpha, "text": text, "cost": cost, "full_cost": 2 * cost, "agent": agent}
     return json.dumps({**reply, "finish": "stop", "path": path})
 
@@ -35,6 +35,8 @@ def test_every_alpha_by_hand(tmp_path: Path) -> None:
     assert half["utility"] == pytest.approx(2 / 3 - 0.5 * 1.1 / 3)
     assert half["utility_full"] == pytest.approx(2 / 3 - 0.5 * 2.2 / 3)
     assert half["shares"] == pytest.approx({"a": 200 / 3, "b": 100 / 3})
+    assert half["work"] == pytest.approx({"a answered": 0.4 / 3, "b answered": 1.8 / 3})
+    assert result["questions"] == ["0", "1", "2"]
     assert half["tasks"] == {"moons": {"n": 3, "accuracy": pytest.approx(2 / 3)}}
 
 
