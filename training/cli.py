@@ -201,11 +201,12 @@ def rl(
 ) -> None:
     """Reward an agent for right answers, and for refusing what it would get wrong; goes on at its last checkpoint."""
     from agents.plugins import build
+    from mesh.config import load
     from training.rewards import REWARDS
     from training.rl import RlRecipe, rl
 
     bare, style, taught = _lessons(pool, agent, samples, data, models_dir, size, seed)
-    recipe = RlRecipe(steps, learning_rate, rank=rank)
+    recipe = RlRecipe(steps, learning_rate, max_tokens=load(pool).max_tokens, rank=rank)
     with _bar(f"{agent}: {steps} steps") as told:
         done = rl(model or bare, taught, out, recipe, style, build(REWARDS, reward, "reward"), seed, threads, told)
     Console().print(f"{agent}: {done}")

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import ray
 import yaml
 
 from agents.engines.models import find_model, model_folder
-from agents.errors import ConfigError, MeshError
+from agents.errors import ConfigError, MeshError, PlacementError
 from agents.prompts import Style
 from mesh.assemble import agent_specs
 from mesh.config import MeshConfig, with_overrides
@@ -33,6 +33,7 @@ from training.label import SIZE, lessons
 from training.rl import RlRecipe, rl
 from training.sample import SAMPLES, experience, sample
 from training.sft import SftRecipe, sft
+from training.trainer import same_run
 
 STAGES = ("sample", "sft", "rl", "calibrate")
 RETRIES = 3  # of a task whose worker died
@@ -71,6 +72,7 @@ class Job:
 
     def run(self, stage: str) -> None:
         """Do one stage, unless it is done."""
+        same_run(self.out / "plan.json", self.facts())
         mark = self.out / f"{stage}.done"
         if not mark.exists():
             getattr(self, f"_{stage}")(_Told(self.out / "progress.json", stage))
@@ -92,9 +94,9 @@ class Job:
         self._learn(rl, self.out / "sft" / "final", "rl", told)
 
     def _learn(self, stage: Callable[..., Path], model: Path, name: str, told: _Told) -> None:
-        known = experience(sorted((self.out / "samples").glob("*.jsonl")), self.plan.questions)
-        taught = lessons(known, self.plan.size, seed=self.plan.seed)
-        recipe = getattr(self.plan, name)
+        files = [self.out / "samples" / f"{number}.jsonl" for number in range(self.plan.samples)]
+        taught = lessons(experience(files, self.plan.questions), self.plan.size, seed=self.plan.seed)
+        recipe = self.plan.sft if name == "sft" else replace(self.plan.rl, max_tokens=self.config.max_tokens)
         stage(
             model, taught, self.out / name, recipe, self.style, seed=self.plan.seed, threads=self.plan.threads,
             progress=told,
@@ -107,7 +109,8 @@ class Job:
         (result,) = calibrate(
             config, rows, self.out / "calibration", self.models_dir, progress=lambda _, done, total: told(done, total)
         )
-        report = {"agent": self.agent, "trained": self._provenance(), "calibration": result.meta}
+        packages = {name: version(name) for name in ("torch", "transformers", "trl", "peft")}
+        report = {"agent": self.agent, **self.facts(), "packages": packages, "calibration": result.meta}
         (self.out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
     def settings(self, calibration: Path | None = None) -> dict[str, Any]:
@@ -121,7 +124,8 @@ class Job:
         }
         return {**agent.model_dump(exclude_unset=True, mode="json"), **trained}
 
-    def _provenance(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
+        """What tells this run from another."""
         ids = "\n".join(f"{question.id} {question.answer}" for question in self.plan.questions)
         plan = self.plan
         return {
@@ -132,7 +136,6 @@ class Job:
             "sft": asdict(plan.sft),
             "rl": asdict(plan.rl),
             "seed": plan.seed,
-            "packages": {name: version(name) for name in ("torch", "transformers", "trl", "peft")},
         }
 
 
@@ -165,14 +168,19 @@ def train(
         A pool file with the trained agents in their places.
 
     Raises:
-        ConfigError: an unknown agent, or one whose samples leave nothing to learn. MeshError: a stage failed for good.
+        ConfigError: an unknown agent, one whose samples leave nothing to learn, or a folder with another run.
+        PlacementError: the cluster is too small. MeshError: a stage failed for good.
     """
     specs = agent_specs(config, models_dir)
     dearest = max(config.agents, key=lambda agent: agent.cost).name
     chosen = list(agents) or [name for name in specs if name != dearest]
+    for agent in config.agents:
+        if agent.name in chosen and agent.adapter is not None:
+            raise ConfigError(f"agent {agent.name!r}: adapter {agent.adapter}: training begins from the bare model")
     if unknown := set(chosen) - specs.keys():
         raise ConfigError(f"agent: unknown agent {min(unknown)!r}; there are {', '.join(specs)}")
-    out = out.resolve()
+    folder = models_dir or os.environ.get("MESH_MODELS")  # a worker has another environment
+    out, models_dir = out.resolve(), Path(folder).expanduser().resolve() if folder else None
     jobs = {name: Job(config, name, plan, out / name, models_dir) for name in chosen}
     ensure_cluster()
     waiting: dict[Any, tuple[str, int]] = {}
@@ -181,7 +189,13 @@ def train(
         jobs[name].out.mkdir(parents=True, exist_ok=True)
         gpus = specs[name].num_gpus
         gpus = float("GPU" in ray.cluster_resources()) if gpus is None else gpus
-        task = ray.remote(_stage).options(num_cpus=plan.threads, num_gpus=gpus, max_retries=RETRIES)
+        has = ray.cluster_resources()
+        for what, wanted in {"CPU": plan.threads, "GPU": gpus}.items():
+            if wanted > has.get(what, 0):
+                raise PlacementError(
+                    f"training of {name!r} wants {wanted:g} {what}; the cluster has {has.get(what, 0):g}"
+                )
+        task = ray.remote(max_calls=1)(_stage).options(num_cpus=plan.threads, num_gpus=gpus, max_retries=RETRIES)
         waiting[task.remote(jobs[name], STAGES[number])] = (name, number)
 
     for name in chosen:

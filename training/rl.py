@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from agents.engines.models import load_tokenizer
+from agents.errors import ConfigError
 from agents.prompts import Style, is_refusal
 from mesh.questions import Question
 from training.grading import grade
@@ -27,7 +28,7 @@ class RlRecipe:
     learning_rate: float = 1e-4
     prompts: int = 32
     group: int = 8
-    max_tokens: int = 24
+    max_tokens: int = 256
     rank: int | None = None
 
 
@@ -45,7 +46,10 @@ def rl(
     """Have the model in ``model`` answer or refuse the questions of ``lessons`` at their preferences, and reward it.
 
     Of a lesson only question and preference count, not its target. A run that broke off goes on at the last
-    checkpoint under ``out``; the folder that comes back holds the new weights, or their adapter.
+    checkpoint under ``out``; the folder that comes back holds the new weights.
+
+    Raises:
+        ConfigError: there are fewer lessons than a step takes.
     """
     from datasets import Dataset
 
@@ -53,6 +57,8 @@ def rl(
     torch.set_num_threads(threads)
     tokenizer = load_tokenizer(str(model))
     chosen = [lesson for lesson in lessons if lesson.alpha is not None]
+    if len(chosen) < recipe.prompts:
+        raise ConfigError(f"lessons: there are {len(chosen)}, and a step takes {recipe.prompts} prompts")
     rows = [
         {"prompt": asked(tokenizer, lesson, style), "place": place, "alpha": lesson.alpha}
         for place, lesson in enumerate(chosen)
@@ -73,7 +79,8 @@ def rl(
         processing_class=tokenizer,
         peft_config=adapters(recipe.rank),
     )
-    return finish(trainer, tokenizer, out, progress)
+    told = {"model": str(model), "seed": seed, "reward": repr(reward or Localized()), **asdict(recipe)}
+    return finish(trainer, tokenizer, out, told, rows, progress)
 
 
 def graded(questions: Sequence[Question], reward: Reward) -> Callable[..., list[float]]:

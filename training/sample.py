@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.errors import ConfigError
+from agents.errors import ConfigError, MeshError, NotUnderstood, QueryTooLong
 from mesh.askfile import Replies, ask_all
 from mesh.client import Mesh
 from mesh.config import AgentConfig, MeshConfig, with_overrides
@@ -59,16 +59,20 @@ def sample(
     ``out/NUMBER.jsonl`` holds the replies of each time; a run that broke off goes on there.
 
     Raises:
-        ConfigError: an unknown agent, or a question whose answer nobody knows.
+        ConfigError: an unknown agent, or a question whose answer nobody knows. MeshError: some failed; sampling again
+            asks those again.
     """
     if unknown := [question.id for question in questions if question.answer is None]:
         raise ConfigError(f"questions: {unknown[0]!r} has no answer to be graded by")
     files = [out / f"{number}.jsonl" for number in range(samples)]
+    failed: list[MeshError] = []
     done = 0
 
     def record(file: Replies, job: Any, outcome: Any) -> None:
         nonlocal done
         file.add(job, outcome)
+        if isinstance(outcome, MeshError) and not isinstance(outcome, NotUnderstood | QueryTooLong):
+            failed.append(outcome)
         done += 1
         if progress is not None:
             progress(done, samples * len(questions))
@@ -85,6 +89,8 @@ def sample(
                     seed=seed * samples + number,
                     max_hops=0,
                 )
+    if failed:
+        raise MeshError(f"{len(failed)} of {samples * len(questions)} samples of {agent!r} failed; first: {failed[0]}")
     return experience(files, questions)
 
 

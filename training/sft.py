@@ -6,7 +6,7 @@ All weights of a small model are trained; of a large one, low-rank adapters (LoR
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def sft(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Path:
-    """Teach the model in ``model`` its lessons; the new weights, or their adapter, are in the folder that comes back.
+    """Teach the model in ``model`` its lessons; the new weights are in the folder that comes back.
 
     A run that broke off goes on at the last checkpoint under ``out``.
     """
@@ -58,12 +58,13 @@ def sft(
             per_device_train_batch_size=recipe.batch,
             num_train_epochs=recipe.epochs,
             completion_only_loss=True,
+            max_length=None,
         ),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         peft_config=adapters(recipe.rank),
     )
-    return finish(trainer, tokenizer, out, progress)
+    return finish(trainer, tokenizer, out, {"model": str(model), "seed": seed, **asdict(recipe)}, rows, progress)
 
 
 def asked(tokenizer: Any, lesson: Lesson, style: Style) -> str:

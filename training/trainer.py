@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from agents.errors import ConfigError
 
 CHECKPOINTS = 10  # in a run; a worker that dies costs a tenth of it at most
 Progress = Callable[[int, int], None]  # step, all
@@ -36,7 +41,7 @@ def settings(out: Path, steps: int, learning_rate: float, seed: int) -> dict[str
         "lr_scheduler_type": "cosine",
         "warmup_steps": round(0.05 * steps),
         "save_steps": max(1, round(steps / CHECKPOINTS)),
-        "save_total_limit": 1,
+        "save_total_limit": 2,
         "report_to": "none",
         "logging_strategy": "no",
         "disable_tqdm": True,
@@ -63,8 +68,35 @@ def adapters(rank: int | None) -> Any:
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def finish(trainer: Any, tokenizer: Any, out: Path, progress: Progress | None) -> Path:
-    """Train from the last checkpoint under ``out``, where there is one; the folder that comes back has the result."""
+def same_run(path: Path, told: Mapping[str, Any]) -> None:
+    """Write down what a run does, where none has begun; what is at ``path`` must be told alike.
+
+    Raises:
+        ConfigError: another run has begun there; names what differs.
+    """
+    told = json.loads(json.dumps(told))
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        return
+    begun = json.loads(path.read_text(encoding="utf-8"))
+    for name in (*told, *begun):
+        if told.get(name) != begun.get(name):
+            raise ConfigError(
+                f"out: {path.parent} holds a run whose {name} is {begun.get(name)!r}, not {told.get(name)!r}: "
+                "choose another folder, or remove that one"
+            )
+
+
+def finish(
+    trainer: Any, tokenizer: Any, out: Path, told: Mapping[str, Any], rows: Sequence[Any], progress: Progress | None
+) -> Path:
+    """Train from the last checkpoint under ``out``, where there is one; the folder that comes back has the result, a
+    whole model. ``told`` and ``rows`` tell one run from another.
+
+    Raises:
+        ConfigError: ``out`` holds another run.
+    """
     from transformers import PrinterCallback, TrainerCallback
     from transformers.trainer_utils import get_last_checkpoint
 
@@ -73,11 +105,16 @@ def finish(trainer: Any, tokenizer: Any, out: Path, progress: Progress | None) -
             if progress is not None:
                 progress(state.global_step, state.max_steps)
 
+    same_run(out / "run.json", {**told, "rows": len(rows), "data": hashlib.sha256(repr(rows).encode()).hexdigest()})
+    for checkpoint in out.glob("checkpoint-*"):
+        if not (checkpoint / "trainer_state.json").exists():  # it is written last: the worker died before
+            shutil.rmtree(checkpoint)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Told())
-    out.mkdir(parents=True, exist_ok=True)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)))
-    done = out / "final"
-    trainer.save_model(str(done))
+    done, model = out / "final", trainer.model
+    if hasattr(model, "merge_and_unload"):  # PEFT's
+        model = model.merge_and_unload()
+    model.save_pretrained(done)
     tokenizer.save_pretrained(done)
     return done

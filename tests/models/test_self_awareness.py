@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from agents.errors import ConfigError
 from mesh import Mesh, MeshError, Reply
 from mesh.config import load
 from mesh.questions import Question
@@ -77,7 +78,26 @@ def test_a_run_that_broke_off_goes_on_and_ends_the_same(taught: list[Lesson], tm
     one, other = (load_file(folder / "model.safetensors") for folder in (whole, again))
     assert one.keys() == other.keys()
     assert all(one[name].equal(other[name]) for name in one)
+    with pytest.raises(ConfigError, match="holds a run whose seed is 0, not 1: choose another folder"):
+        sft(NANO, taught[:1000], tmp_path / "broken", recipe, "level", seed=1)
     shutil.rmtree(tmp_path / "broken")
+
+
+def test_low_rank_adapters_end_in_a_whole_model(taught: list[Lesson], tmp_path: Path) -> None:
+    """Which the second stage can begin from: its own adapters come on top of what the first has learnt."""
+    one = sft(NANO, taught[:500], tmp_path / "sft", SftRecipe(epochs=1.0, rank=4), "level")
+    two = rl(one, taught, tmp_path / "rl", RlRecipe(steps=2, max_tokens=24, rank=4), "level")
+    bare, first, second = (load_file(folder / "model.safetensors") for folder in (NANO, one, two))
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert bare.keys() == first.keys() == second.keys()
+    away = [(each[name].float() - bare[name].float()).norm() for each in (first, second)]
+    assert away[0] > 0.01
+    assert (second[name].float() - first[name].float()).norm() < away[0] / 2  # two steps more, not from the bare model
+
+
+def test_a_step_needs_its_prompts(taught: list[Lesson], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="lessons: there are 5, and a step takes 32 prompts"):
+        rl(NANO, [lesson for lesson in taught if lesson.alpha is not None][:5], tmp_path, RlRecipe(), "level")
 
 
 def test_rewards_make_it_better_still(learnt: Path, taught: list[Lesson], tmp_path: Path) -> None:
@@ -93,7 +113,7 @@ def test_rewards_make_it_better_still(learnt: Path, taught: list[Lesson], tmp_pa
         return earned
 
     steps: list[int] = []
-    recipe = RlRecipe(steps=60, learning_rate=2e-4)
+    recipe = RlRecipe(steps=60, learning_rate=2e-4, max_tokens=24)
     better = rl(learnt, taught, tmp_path, recipe, "level", progress=lambda step, _: steps.append(step))
     assert steps == list(range(1, 61))
     assert mean(better) > mean(learnt) + 0.015  # .03 to .05 on other seeds, of which the standard error is .01

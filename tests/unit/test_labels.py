@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agents.engines.scripted import ScriptedEngine
-from agents.errors import ConfigError
+from agents.errors import ConfigError, MeshError
 from agents.messages import Piece, Request
 from agents.prompts import REFUSAL
 from mesh.config import MeshConfig, load
@@ -116,6 +116,27 @@ def test_sampling_grades_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert sample(dice(), "dice", ASKED, tmp_path, samples=6) == first
     assert Dice.asked == 210
     assert REFUSAL not in {answer for one in first for answer in one.answers}
+
+
+class Flaky(Dice):
+    """Breaks on one question until it is mended."""
+
+    mended = False
+
+    async def generate(self, request: Request) -> AsyncIterator[Piece]:
+        if not Flaky.mended and "what is 7?" in request.messages[-1].content:
+            raise RuntimeError("out of memory")
+        async for piece in super().generate(request):
+            yield piece
+
+
+def test_samples_that_failed_are_told_and_asked_again(tmp_path: Path) -> None:
+    flaky = dice(engine={"kind": "tests.unit.test_labels:Flaky"})
+    with pytest.raises(MeshError, match=r"2 of 60 samples of 'dice' failed; first: .*out of memory"):
+        sample(flaky, "dice", ASKED, tmp_path, samples=2)
+    Flaky.mended, Dice.asked = True, 0
+    assert [len(one.answers) for one in sample(flaky, "dice", ASKED, tmp_path, samples=2)] == [2] * 30
+    assert Dice.asked == 2
 
 
 def test_sampling_says_what_is_wrong(tmp_path: Path) -> None:
