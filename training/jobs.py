@@ -70,6 +70,11 @@ class Job:
         """How it is told alpha."""
         return "level" if self.config.understands else "scenario"
 
+    @property
+    def done(self) -> bool:
+        """Whether its last stage is."""
+        return (self.out / f"{STAGES[-1]}.done").exists()
+
     def run(self, stage: str) -> None:
         """Do one stage, unless it is done."""
         same_run(self.out / "plan.json", self.facts())
@@ -165,7 +170,7 @@ def train(
     """Train these agents of a pool (none: all but the dearest, who has nobody to leave a question to).
 
     Returns:
-        A pool file with the trained agents in their places.
+        A pool file with all agents that have been trained in ``out``, now or before, in their places.
 
     Raises:
         ConfigError: an unknown agent, one whose samples leave nothing to learn, or a folder with another run.
@@ -196,7 +201,7 @@ def train(
                     f"training of {name!r} wants {wanted:g} {what}; the cluster has {has.get(what, 0):g}"
                 )
         task = ray.remote(max_calls=1)(_stage).options(num_cpus=plan.threads, num_gpus=gpus, max_retries=RETRIES)
-        waiting[task.remote(jobs[name], STAGES[number])] = (name, number)
+        waiting[task.remote(jobs[name], STAGES[number], gpus > 0)] = (name, number)
 
     for name in chosen:
         submit(name, 0)
@@ -212,10 +217,13 @@ def train(
     finally:
         for ref in waiting:
             ray.cancel(ref)
-    return _pool(config, jobs, out)
+    others = {agent.name: Job(config, agent.name, plan, out / agent.name, models_dir) for agent in config.agents}
+    return _pool(config, {name: job for name, job in others.items() if job.done}, out)
 
 
-def _stage(job: Job, stage: str) -> None:
+def _stage(job: Job, stage: str, on_gpu: bool) -> None:
+    if not on_gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves them visible to whoever asked for none
     job.run(stage)
 
 
