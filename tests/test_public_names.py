@@ -15,6 +15,7 @@ from agents.errors import MeshError
 from agents.plugins import resolve
 from agents.policies import POLICIES
 from topologies import TOPOLOGIES, TopologyError
+from training.rewards import REWARDS
 
 REPO = Path(__file__).parents[1]
 
@@ -70,6 +71,7 @@ def test_what_a_reply_tells() -> None:
 
 
 def test_plug_ins_by_name() -> None:
+    assert {name: kind.__name__ for name, kind in REWARDS.items()} == {"localized": "Localized"}
     assert {name: kind.__name__ for name, kind in TOPOLOGIES.items()} == {
         "cascade": "Cascade",
         "tree": "Tree",
