@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import threading
 from collections.abc import Mapping, Sequence
@@ -70,9 +69,7 @@ def _default() -> Mesh:
 def _opened() -> Mesh:
     from mesh.running import default
 
-    pool = default()
-    atexit.register(pool.close)
-    return pool
+    return default()
 
 
 def connect(name: str | None = None, address: str | None = None) -> Mesh:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import queue
 import threading
+import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -259,6 +261,8 @@ class Mesh:
         except BaseException:
             self.close()
             raise
+        here = weakref.ref(self)  # closed before Ray's own exit, which was registered earlier: else Ray comes back
+        atexit.register(lambda: mesh.close() if (mesh := here()) else None)
 
     def _submit(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> Future[T]:
         assert self._background is not None

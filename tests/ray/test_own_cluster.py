@@ -31,3 +31,16 @@ def test_one_mesh_after_another_in_one_process() -> None:
     )
     assert done.stdout.split("\n")[:3] == ["from a", "from a", "True"], done.stderr
     assert done.returncode == 0
+
+
+def test_a_mesh_that_nobody_closed_ends_quietly_with_its_process() -> None:
+    code = (
+        CODE.partition("for number")[0]
+        + 'mesh = Mesh.from_yaml({"name": "open", "runtime": "ray", "agents": agents})\n'
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code + "print(mesh.ask('who?', deadline_s=60).text, flush=True)"],
+        capture_output=True, text=True, check=False, timeout=150, env=environment,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr, done.returncode) == ("from a\n", "", 0)
