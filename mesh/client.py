@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import os
 import queue
 import threading
 import weakref
@@ -20,7 +19,7 @@ from msgspec.structs import replace
 from agents.errors import AgentError, MeshError, QueryError
 from agents.messages import Outcome, Query, Reply, given_id
 from mesh.asking import ask as ask_owner
-from mesh.assemble import agent_spec, agent_specs
+from mesh.assemble import agent_spec, agent_specs, models_folder
 from mesh.background import Background, closed
 from mesh.config import AgentConfig, MeshConfig, load, with_overrides
 from mesh.control import Control, open_control
@@ -54,8 +53,7 @@ class Mesh:
         models_dir: str | Path | None = None,
         control: Callable[[], Coroutine[Any, Any, Control]] | None = None,
     ) -> None:
-        folder = models_dir or os.environ.get("MESH_MODELS")
-        self.config, self.models_dir = config, Path(folder).expanduser().resolve() if folder else None
+        self.config, self.models_dir = config, models_folder(models_dir)
         self._trace = Trace(config.trace if control is None else None)  # a running mesh has its own
         self._background: Background | None = None
         self._control: Control | None = None
@@ -320,8 +318,7 @@ class Mesh:
     async def _tell_path(self, running: Control, reply: Reply, right: bool | None) -> None:
         """Tell those on the path that learn what became of the query."""
         cards = (await running.directory()).cards
-        learners = {hop.agent: None for hop in reply.path if hop.agent in cards and cards[hop.agent].learns}
-        for name in learners:
+        for name in dict.fromkeys(hop.agent for hop in reply.path if hop.agent in cards and cards[hop.agent].learns):
             outcome = Outcome(reply.id, reply.alpha, reply.path, reply.cost, reply.full_cost, right)
             with contextlib.suppress(AgentError):  # it died since: it has nothing to learn
                 await running.runtime.tell(name, outcome)

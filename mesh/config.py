@@ -31,6 +31,7 @@ from agents.engines import ENGINES
 from agents.errors import ConfigError, NotUnderstood
 from agents.plugins import build, resolve
 from agents.policies import POLICIES
+from agents.prompts import Style
 from mesh.pluginspec import Plugin, Spec, absolute
 from mesh.yamlsource import Source, Wrong, refused
 from topologies import TOPOLOGIES, Topology, TopologyError
@@ -128,7 +129,7 @@ class AgentConfig(_Settings):
     adapter: File | None = Field(default=None, description="a path")
     policy: Annotated[Spec, Plugin(POLICIES, "policy", trial=True)] = Spec("refusal")
     assessor: Annotated[Spec, Plugin(ASSESSORS, "assessor", paths=("calibration",), trial=True)] = Spec("refusal")
-    prompt: Literal["scenario", "level", "plain"] = "scenario"
+    prompt: Style = "scenario"
     temperature: NotNegative = 0.0
     mean_work: Positive = 500.0
     context: Count | None = Field(default=None, description="a whole number >= 1")
@@ -219,6 +220,13 @@ class MeshConfig(_Settings):
             raise ConfigError(f"topology {self.topology.kind!r}: {error}") from error
         return graph
 
+    def named(self, name: str) -> AgentConfig:
+        """One of its agents. Raises ConfigError where there is no such."""
+        for agent in self.agents:
+            if agent.name == name:
+                return agent
+        raise ConfigError(f"agent: unknown agent {name!r}; there are {', '.join(agent.name for agent in self.agents)}")
+
     def limits_for(self, agent: AgentConfig) -> Limits:
         """The limits of one agent: its own above the mesh's."""
         own = agent.limits
@@ -278,6 +286,12 @@ def with_overrides(config: MeshConfig, **changes: Any) -> MeshConfig:
         ConfigError: a change is wrong.
     """
     return load({**config.model_dump(exclude_unset=True), **changes})
+
+
+def alone(config: MeshConfig, agent: AgentConfig, **changes: Any) -> MeshConfig:
+    """A pool of this one agent, with some of its settings changed. Raises ConfigError where a change is wrong."""
+    settings = {**agent.model_dump(exclude_unset=True), **changes}
+    return with_overrides(config, agents=[settings], entry=None, topology="cascade")
 
 
 def _extended(read: Source, within: tuple[str, ...]) -> Source:

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from agents.errors import QueryError
 
+Part: TypeAlias = Literal["train", "validation"]
 NUMBER_TASKS = frozenset({"gsm8k", "math"})
 EXACT = "lab/"  # tasks whose name begins so are asked as they stand, and their answer is compared as it stands
 SHOWN = 5
@@ -133,7 +134,7 @@ def prompt(question: Question) -> str:
     return f"{text}\n\nAnswer in a few words, without an explanation."
 
 
-def split(id: str, share: float = 0.2) -> Literal["validation", "train"]:
+def split(id: str, share: float = 0.2) -> Part:
     """Where a question belongs, by a hash of its id: the same on every machine, in every file.
 
     Raises:

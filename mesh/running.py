@@ -20,7 +20,7 @@ import ray
 from agents.actor import CALLS, NAMESPACE, PROBE_S
 from agents.errors import ConfigError, MeshClosed, MeshError
 from agents.spec import AgentSpec
-from mesh.assemble import agent_specs
+from mesh.assemble import agent_specs, models_folder
 from mesh.client import Mesh
 from mesh.config import MeshConfig, load, with_overrides
 from mesh.control import OwnControl
@@ -138,8 +138,7 @@ def up(
     config = load(source)
     if config.runtime != "ray":
         config = with_overrides(config, runtime="ray")
-    folder = models_dir or os.environ.get("MESH_MODELS")
-    specs = agent_specs(config, Path(folder).expanduser().resolve() if folder else None)
+    specs = agent_specs(config, models_folder(models_dir))
     if not join_cluster(address):
         _start_ray()
     try:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from agents.assess import ASSESSORS
 from agents.calibration import Calibration
@@ -19,8 +19,8 @@ from agents.plugins import resolve
 from agents.policies import Answer, Decision, Policy, View
 from mesh.askfile import Replies, ask_all
 from mesh.client import Mesh
-from mesh.config import AgentConfig, MeshConfig, with_overrides
-from mesh.questions import Question, split
+from mesh.config import AgentConfig, MeshConfig, alone
+from mesh.questions import Part, Question, split
 from training.fit import fit
 from training.grading import grade
 from training.threshold import Judged
@@ -51,7 +51,7 @@ class Result:
 
 
 def rows_of(
-    part: Literal["train", "validation"],
+    part: Part,
     questions: Iterable[Question],
     tasks: Sequence[str] = (),
     limit: int | None = None,
@@ -97,15 +97,9 @@ def calibrate(
     """
     if not questions:
         raise ConfigError("questions: there are none to calibrate on")
-    named = {agent.name: agent for agent in config.agents}
-    for name in agents:
-        if name not in named:
-            raise ConfigError(f"agent: unknown agent {name!r}; there are {', '.join(named)}")
+    chosen = [config.named(name) for name in agents] or config.agents
     out.mkdir(parents=True, exist_ok=True)
-    return [
-        _calibrate_one(config, named[name], questions, out, models_dir, kind, seed, progress)
-        for name in agents or named
-    ]
+    return [_calibrate_one(config, agent, questions, out, models_dir, kind, seed, progress) for agent in chosen]
 
 
 def _calibrate_one(
@@ -131,7 +125,7 @@ def _calibrate_one(
                 progress(agent.name, done, total)
 
         if done < total:
-            with Mesh(alone(config, agent), models_dir) as mesh:
+            with Mesh(scoring(config, agent), models_dir) as mesh:
                 ask_all(mesh, file.missing(), record, concurrency=agent_limits(config, agent), may_decline=True)
     calibration = fitted(replies, questions, kind, seed)
     path = out / f"{agent.name}.json"
@@ -139,7 +133,7 @@ def _calibrate_one(
     return Result(agent.name, path, calibration)
 
 
-def alone(config: MeshConfig, agent: AgentConfig) -> MeshConfig:
+def scoring(config: MeshConfig, agent: AgentConfig) -> MeshConfig:
     """A mesh of this one agent, which reports its raw score and answers everything.
 
     Raises:
@@ -148,10 +142,8 @@ def alone(config: MeshConfig, agent: AgentConfig) -> MeshConfig:
     if not resolve(ASSESSORS, agent.assessor.kind, "assessor").gives_probability:
         able = ", ".join(name for name, kind in ASSESSORS.items() if kind.gives_probability)
         raise ConfigError(f"agent {agent.name!r}: assessor {agent.assessor.kind!r} gives no score to fit: use {able}")
-    settings = agent.model_dump(exclude_unset=True)
-    settings["assessor"] = {**agent.assessor.written(), "calibration": {"kind": "score"}}
-    settings["policy"] = "training.calibrate:Answering"
-    return with_overrides(config, agents=[settings], entry=None, topology="cascade")
+    assessor = {**agent.assessor.written(), "calibration": {"kind": "score"}}
+    return alone(config, agent, assessor=assessor, policy="training.calibrate:Answering")
 
 
 def agent_limits(config: MeshConfig, agent: AgentConfig) -> int:

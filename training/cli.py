@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from rich.console import Console
@@ -17,13 +17,12 @@ from rich.table import Table
 from agents.errors import ConfigError, QueryError
 from agents.prompts import Style
 from mesh.config import MeshConfig
-from mesh.questions import Question
+from mesh.questions import Part, Question
 
 if TYPE_CHECKING:
     from training.label import Lesson
 
 OWN_ROWS = 2000  # of each part, where a pool has questions of its own
-Part: TypeAlias = Literal["train", "validation"]
 Pool: TypeAlias = Annotated[str, typer.Option(help="A ready pool's name, or a YAML file.")]
 Agent: TypeAlias = Annotated[str, typer.Option(help="Which of its agents.")]
 Samples: TypeAlias = Annotated[Path, typer.Option(help="Folder that `mesh train sample` filled.")]
@@ -216,22 +215,18 @@ def _lessons(
     pool: str, name: str, samples: Path, data: list[str] | None, models_dir: Path | None, size: int, seed: int
 ) -> tuple[Path, Style, list[Lesson]]:
     """An agent's model, how it is told alpha, and what it should learn from its samples."""
-    from agents.engines.models import find_model, model_folder
-    from mesh.assemble import agent_specs
     from mesh.config import load
     from training.label import lessons
     from training.sample import experience
+    from training.sft import bare_model, style_of
 
     config = load(pool)
-    spec = agent_specs(config, models_dir).get(name)
-    if spec is None:
-        raise ConfigError(f"agent: unknown agent {name!r}; there are {', '.join(a.name for a in config.agents)}")
+    model = bare_model(config, name, models_dir)
     files = sorted(samples.glob("*.jsonl"))
     known = experience(files, _rows("train", config, data or (), (), None, seed))
     if not known:
         raise ConfigError(f"samples: no reply in {samples} is to a question of the data; same --data, same --seed?")
-    style: Style = "level" if config.understands else "scenario"
-    return model_folder(find_model(spec.setup)), style, lessons(known, size, seed=seed)
+    return model, style_of(config), lessons(known, size, seed=seed)
 
 
 @contextlib.contextmanager

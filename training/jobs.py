@@ -21,18 +21,16 @@ from typing import Any
 import ray
 import yaml
 
-from agents.engines.models import find_model, model_folder
 from agents.errors import ConfigError, MeshError, PlacementError
-from agents.prompts import Style
-from mesh.assemble import agent_specs
+from mesh.assemble import agent_specs, models_folder
 from mesh.config import MeshConfig, with_overrides
 from mesh.questions import Question
-from mesh.runtimes.ray import ensure_cluster
+from mesh.runtimes.ray import ensure_cluster, gpus_for
 from training.calibrate import calibrate
 from training.label import SIZE, lessons
 from training.rl import RlRecipe, rl
 from training.sample import SAMPLES, experience, sample
-from training.sft import SftRecipe, sft
+from training.sft import SftRecipe, bare_model, sft, style_of
 from training.trainer import same_run
 
 STAGES = ("sample", "sft", "rl", "calibrate")
@@ -66,11 +64,6 @@ class Job:
     models_dir: Path | None
 
     @property
-    def style(self) -> Style:
-        """How it is told alpha."""
-        return "level" if self.config.understands else "scenario"
-
-    @property
     def done(self) -> bool:
         """Whether its last stage is."""
         return (self.out / f"{STAGES[-1]}.done").exists()
@@ -92,8 +85,7 @@ class Job:
         )  # fmt: skip
 
     def _sft(self, told: _Told) -> None:
-        bare = model_folder(find_model(agent_specs(self.config, self.models_dir)[self.agent].setup))
-        self._learn(sft, bare, "sft", told)
+        self._learn(sft, bare_model(self.config, self.agent, self.models_dir), "sft", told)
 
     def _rl(self, told: _Told) -> None:
         self._learn(rl, self.out / "sft" / "final", "rl", told)
@@ -103,8 +95,8 @@ class Job:
         taught = lessons(experience(files, self.plan.questions), self.plan.size, seed=self.plan.seed)
         recipe = self.plan.sft if name == "sft" else replace(self.plan.rl, max_tokens=self.config.max_tokens)
         stage(
-            model, taught, self.out / name, recipe, self.style, seed=self.plan.seed, threads=self.plan.threads,
-            progress=told,
+            model, taught, self.out / name, recipe, style_of(self.config),
+            seed=self.plan.seed, threads=self.plan.threads, progress=told,
         )  # fmt: skip
 
     def _calibrate(self, told: _Told) -> None:
@@ -120,14 +112,13 @@ class Job:
 
     def settings(self, calibration: Path | None = None) -> dict[str, Any]:
         """The trained agent's settings for a pool file."""
-        (agent,) = (each for each in self.config.agents if each.name == self.agent)
         trained = {
             "model": str((self.out / "rl" / "final").resolve()),
-            "prompt": self.style,
+            "prompt": style_of(self.config),
             "policy": "reliability",
             "assessor": {"kind": "first_token", **({"calibration": str(calibration.resolve())} if calibration else {})},
         }
-        return {**agent.model_dump(exclude_unset=True, mode="json"), **trained}
+        return {**self.config.named(self.agent).model_dump(exclude_unset=True, mode="json"), **trained}
 
     def facts(self) -> dict[str, Any]:
         """What tells this run from another."""
@@ -176,25 +167,20 @@ def train(
         ConfigError: an unknown agent, one whose samples leave nothing to learn, or a folder with another run.
         PlacementError: the cluster is too small. MeshError: a stage failed for good.
     """
-    specs = agent_specs(config, models_dir)
-    dearest = max(config.agents, key=lambda agent: agent.cost).name
-    chosen = list(agents) or [name for name in specs if name != dearest]
-    for agent in config.agents:
-        if agent.name in chosen and agent.adapter is not None:
+    dearest = max(config.agents, key=lambda agent: agent.cost)
+    chosen = [config.named(name) for name in agents] or [agent for agent in config.agents if agent is not dearest]
+    for agent in chosen:
+        if agent.adapter is not None:
             raise ConfigError(f"agent {agent.name!r}: adapter {agent.adapter}: training begins from the bare model")
-    if unknown := set(chosen) - specs.keys():
-        raise ConfigError(f"agent: unknown agent {min(unknown)!r}; there are {', '.join(specs)}")
-    folder = models_dir or os.environ.get("MESH_MODELS")  # a worker has another environment
-    out, models_dir = out.resolve(), Path(folder).expanduser().resolve() if folder else None
-    jobs = {name: Job(config, name, plan, out / name, models_dir) for name in chosen}
+    out, models_dir = out.resolve(), models_folder(models_dir)
+    specs = agent_specs(config, models_dir)
+    jobs = {name: Job(config, name, plan, out / name, models_dir) for name in specs}
     ensure_cluster()
     waiting: dict[Any, tuple[str, int]] = {}
 
     def submit(name: str, number: int) -> None:
         jobs[name].out.mkdir(parents=True, exist_ok=True)
-        gpus = specs[name].num_gpus
-        gpus = float("GPU" in ray.cluster_resources()) if gpus is None else gpus
-        has = ray.cluster_resources()
+        gpus, has = gpus_for(specs[name]), ray.cluster_resources()
         for what, wanted in {"CPU": plan.threads, "GPU": gpus}.items():
             if wanted > has.get(what, 0):
                 raise PlacementError(
@@ -203,8 +189,8 @@ def train(
         task = ray.remote(max_calls=1)(_stage).options(num_cpus=plan.threads, num_gpus=gpus, max_retries=RETRIES)
         waiting[task.remote(jobs[name], STAGES[number], gpus > 0)] = (name, number)
 
-    for name in chosen:
-        submit(name, 0)
+    for agent in chosen:
+        submit(agent.name, 0)
     try:
         while waiting:
             done, _ = ray.wait(list(waiting), timeout=POLL_S)
@@ -213,12 +199,12 @@ def train(
                 _result(ref, name, STAGES[number])
                 if number + 1 < len(STAGES):
                     submit(name, number + 1)
-            _tell(jobs, progress)
+            for agent in chosen:
+                _tell(jobs[agent.name], progress)
     finally:
         for ref in waiting:
             ray.cancel(ref)
-    others = {agent.name: Job(config, agent.name, plan, out / agent.name, models_dir) for agent in config.agents}
-    return _pool(config, {name: job for name, job in others.items() if job.done}, out)
+    return _pool(config, {name: job for name, job in jobs.items() if job.done}, out)
 
 
 def _stage(job: Job, stage: str, on_gpu: bool) -> None:
@@ -238,12 +224,11 @@ def _result(ref: Any, name: str, stage: str) -> None:
         raise MeshError(f"training of {name!r}: stage {stage} lost its worker {RETRIES + 1} times: {error}") from None
 
 
-def _tell(jobs: dict[str, Job], progress: Progress | None) -> None:
-    for name, job in jobs.items():
-        path = job.out / "progress.json"
-        if progress is not None and path.exists():
-            told = json.loads(path.read_text(encoding="utf-8"))
-            progress(name, told["stage"], told["done"], told["all"])
+def _tell(job: Job, progress: Progress | None) -> None:
+    path = job.out / "progress.json"
+    if progress is not None and path.exists():
+        told = json.loads(path.read_text(encoding="utf-8"))
+        progress(job.agent, told["stage"], told["done"], told["all"])
 
 
 def _pool(config: MeshConfig, jobs: dict[str, Job], out: Path) -> Path:

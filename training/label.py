@@ -62,9 +62,10 @@ def lessons(
     for _ in range(TRIES * size if experience else 0):
         one = rng.choice(experience)
         alpha = rng.random() if alphas is None else rng.choice(alphas)
-        kind = kinds[should_refuse(one.competence, alpha)]
-        if len(kind) < size // 2:
-            kind.append(Lesson(one.question, alpha, REFUSAL if kind is kinds[True] else rng.choice(one.own_right)))
+        refuse = should_refuse(one.competence, alpha)
+        if len(kinds[refuse]) < size // 2:
+            target = REFUSAL if refuse else rng.choice(one.own_right)
+            kinds[refuse].append(Lesson(one.question, alpha, target))
         if all(len(each) == size // 2 for each in kinds.values()):
             break
     fewest = min(map(len, kinds.values()))

@@ -53,6 +53,7 @@ def rl(
     """
     from datasets import Dataset
 
+    reward = reward or Localized()
     GRPOConfig, GRPOTrainer = of_trl("GRPOConfig", "GRPOTrainer")
     torch.set_num_threads(threads)
     tokenizer = load_tokenizer(str(model))
@@ -65,7 +66,7 @@ def rl(
     ]
     trainer = GRPOTrainer(
         bare(model),
-        reward_funcs=graded([lesson.question for lesson in chosen], reward or Localized()),
+        reward_funcs=graded([lesson.question for lesson in chosen], reward),
         args=GRPOConfig(
             **settings(out, recipe.steps, recipe.learning_rate, seed),
             per_device_train_batch_size=recipe.prompts * recipe.group,
@@ -79,7 +80,7 @@ def rl(
         processing_class=tokenizer,
         peft_config=adapters(recipe.rank),
     )
-    told = {"model": str(model), "seed": seed, "reward": repr(reward or Localized()), **asdict(recipe)}
+    told = {"model": str(model), "seed": seed, "reward": repr(reward), **asdict(recipe)}
     return finish(trainer, tokenizer, out, told, rows, progress)
 
 

@@ -14,8 +14,9 @@ from typing import Any
 from agents.errors import ConfigError, MeshError, NotUnderstood, QueryTooLong
 from mesh.askfile import Replies, ask_all
 from mesh.client import Mesh
-from mesh.config import AgentConfig, MeshConfig, with_overrides
+from mesh.config import MeshConfig, alone
 from mesh.questions import Question
+from training.calibrate import agent_limits
 from training.grading import grade
 
 SAMPLES = 10
@@ -77,7 +78,9 @@ def sample(
         if progress is not None:
             progress(done, samples * len(questions))
 
-    with Mesh(_alone(config, agent, temperature), models_dir) as mesh:
+    one = config.named(agent)
+    bare = {"policy": "always", "assessor": "refusal", "prompt": "plain", "temperature": temperature}
+    with Mesh(alone(config, one, **bare), models_dir) as mesh:
         for number, path in enumerate(files):
             with Replies(path, questions, (ALPHA,)) as file:
                 done += file.found
@@ -85,7 +88,7 @@ def sample(
                     mesh,
                     file.missing(),
                     lambda job, outcome, file=file: record(file, job, outcome),
-                    concurrency=2 * mesh.config.limits.running,
+                    concurrency=agent_limits(config, one),
                     seed=seed * samples + number,
                     max_hops=0,
                 )
@@ -107,13 +110,3 @@ def experience(files: Iterable[Path], questions: Iterable[Question]) -> list[Exp
         for question, answers in by_id.values()
         if answers
     ]
-
-
-def _alone(config: MeshConfig, name: str, temperature: float) -> MeshConfig:
-    """A mesh of this one agent, which answers everything as its bare model does."""
-    agents: dict[str, AgentConfig] = {agent.name: agent for agent in config.agents}
-    if name not in agents:
-        raise ConfigError(f"agent: unknown agent {name!r}; there are {', '.join(agents)}")
-    bare = {"policy": "always", "assessor": "refusal", "prompt": "plain", "temperature": temperature}
-    settings = {**agents[name].model_dump(exclude_unset=True), **bare}
-    return with_overrides(config, agents=[settings], entry=None, topology="cascade")

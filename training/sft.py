@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 
-from agents.engines.models import load_tokenizer
+from agents.engines.models import find_model, load_tokenizer, model_folder
 from agents.messages import Message
 from agents.prompts import Style, prompted
+from mesh.assemble import agent_spec
+from mesh.config import MeshConfig
 from mesh.questions import prompt
 from training.label import Lesson
 from training.trainer import Progress, adapters, bare, finish, of_trl, settings
@@ -65,6 +67,16 @@ def sft(
         peft_config=adapters(recipe.rank),
     )
     return finish(trainer, tokenizer, out, {"model": str(model), "seed": seed, **asdict(recipe)}, rows, progress)
+
+
+def bare_model(config: MeshConfig, agent: str, models_dir: Path | None) -> Path:
+    """The folder of the model that an agent's training begins from. Raises ConfigError, ModelNotFound."""
+    return model_folder(find_model(agent_spec(config, config.named(agent), models_dir).setup))
+
+
+def style_of(config: MeshConfig) -> Style:
+    """How a pool's agents are told alpha: a pool that reads no English gets a letter."""
+    return "level" if config.understands else "scenario"
 
 
 def asked(tokenizer: Any, lesson: Lesson, style: Style) -> str:

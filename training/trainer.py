@@ -101,6 +101,8 @@ def finish(
     from transformers.trainer_utils import get_last_checkpoint
 
     class Told(TrainerCallback):
+        """Tells of each step."""
+
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if progress is not None:
                 progress(state.global_step, state.max_steps)

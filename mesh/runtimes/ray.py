@@ -44,7 +44,7 @@ class RayRuntime(RayTransport):
         self._launched: set[str] = set()
 
     async def launch(self, spec: AgentSpec, directory: Directory | None) -> Card:
-        gpus = spec.num_gpus if spec.num_gpus is not None else float("GPU" in ray.cluster_resources())
+        gpus = gpus_for(spec)
         options = {
             "name": actor_name(self.mesh, spec.name),
             "namespace": NAMESPACE,
@@ -113,6 +113,11 @@ class RayRuntime(RayTransport):
                 f"{self.placement_timeout_s:g} s: free some, add a node, or ask for less in num_gpus, num_cpus, "
                 f"resources ({error})"
             ) from None
+
+
+def gpus_for(spec: AgentSpec) -> float:
+    """The GPUs that an agent asks for: where its settings leave that open, one on a cluster that has any."""
+    return spec.num_gpus if spec.num_gpus is not None else float("GPU" in ray.cluster_resources())
 
 
 def join_cluster(address: str | None = None) -> bool:
