@@ -12,7 +12,6 @@ import asyncio
 import gc
 import os
 from collections.abc import Awaitable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
@@ -22,7 +21,7 @@ from agents.errors import AgentDied, AgentStalled, EngineError, MeshError
 from agents.host import Host
 from agents.messages import Accepted, Batch, Card, Key, NodeEvent, Query, Rejected
 from agents.node import Links
-from agents.spec import AgentSpec, open_host
+from agents.spec import AgentSpec, open_host, serve
 from agents.wire import pack, read_pulled, read_query, read_routed
 
 T = TypeVar("T")
@@ -136,8 +135,8 @@ class AgentActor:
         node = ray.get_runtime_context().get_node_id()
         return {"pid": os.getpid(), "node": node, "gpus": gpus, **self.host.status()}
 
-    async def load_adapter(self, path: Path | None) -> None:
-        await self.host.load_adapter(path)
+    async def serve(self, spec: AgentSpec) -> None:
+        await serve(self.host, spec)
 
     async def close(self) -> None:
         """End the engine in good order; the actor itself is killed afterwards."""

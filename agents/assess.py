@@ -85,7 +85,8 @@ class Session:
 
 
 class Assessor:
-    """One way of self-assessment.
+    """One way of self-assessment. ``whole_draft`` says that it waits for the draft's end, ``reads_draft`` that it looks
+    at a draft at all.
 
     Args:
         calibration: a ``Calibration``, or its JSON document; None: the raw measure stands for p.
@@ -94,6 +95,7 @@ class Assessor:
     session: type[Session] = Session
     gives_probability = True
     whole_draft = False
+    reads_draft = True
     needs: frozenset[str] = frozenset()  # of the engine: "logprobs", "scores"
 
     def __init__(self, calibration: Calibration | Mapping[str, Any] | None = None) -> None:
@@ -138,6 +140,7 @@ class FirstToken(Assessor):
     """
 
     session = _FirstToken
+    reads_draft = False
     needs = frozenset({"scores"})
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agents import messages as msg
+from agents.assess import Assessor
 from agents.engines.base import Engine
 from agents.errors import AgentDied, AgentError, BudgetExceeded, QueryTooLong
-from agents.node import Node
+from agents.node import Node, Settings
 from agents.wire import sound, unicode
 
 log = logging.getLogger(__name__)
@@ -137,9 +138,10 @@ class Host:
         """Whether the engine can still generate."""
         return not self.dead.is_set() and await self.engine.healthy()
 
-    async def load_adapter(self, path: Path | None) -> None:
-        """Serve an adapter from the next draft on."""
-        await self.engine.load_adapter(path)
+    async def serve(self, adapter: Path | None, assessor: Assessor, settings: Settings) -> None:
+        """Serve another version of the agent from the next draft on; queries in hand are assessed as they began."""
+        await self.engine.load_adapter(adapter)
+        self.node.assessor, self.node.settings = assessor, settings
 
     async def close(self) -> None:
         """End everything; whoever still waits gets AgentDied."""

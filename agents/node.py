@@ -158,7 +158,7 @@ class Node:
             self._generate(turn, out)
             return
         turn.stage = "assessing"
-        turn.prompt = self._prompt(query)
+        turn.prompt = prompted(query.messages, query.alpha, self.settings.prompt)
         turn.session = self.assessor.begin(query, turn.prompt)
         if turn.session.opening is None:
             self._generate(turn, out)
@@ -166,17 +166,20 @@ class Node:
             self._verdict(turn, turn.session.opening, now, out)
 
     def _generate(self, turn: Turn, out: list[msg.NodeCommand]) -> None:
-        """Start a draft: one to assess, or the answer itself, for which the refusal will not do."""
+        """Start a draft: one to assess, or the answer itself, for which the refusal will not do. The scenario is for
+        deciding: a model that has it before it, and may not refuse, answers worse than without.
+        """
         query, left = turn.query, self._budget(turn)
-        if turn.stage != "assessing":
+        assessing = turn.stage == "assessing"
+        if not assessing:
             turn.stage = "answering"
         request = msg.Request(
             query.key,
             turn.generation + 1,
-            query.messages if turn.forced else turn.prompt or self._prompt(query),
+            turn.prompt if assessing else query.messages,
             query.max_tokens,
             query.emitted,
-            "" if turn.stage == "assessing" else REFUSAL,
+            "" if assessing else REFUSAL,
             None if left is None else left / self.card.cost * self.card.mean_work,
             self.settings.temperature,
             self._seed(query),
@@ -451,9 +454,6 @@ class Node:
         names = self.links.neighbours(self.card.name, down - {self.card.name})
         peers = [cards[name] for name in names if name not in visited]
         return tuple(peers if left is None else [peer for peer in peers if peer.cost <= left - reserve])
-
-    def _prompt(self, query: msg.Query) -> tuple[msg.Message, ...]:
-        return prompted(query.messages, query.alpha, self.settings.prompt)
 
     def _seed(self, query: msg.Query) -> int:
         return zlib.crc32(f"{self.settings.seed}:{self.card.name}:{query.seed}".encode())

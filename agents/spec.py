@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
-from agents.assess import ASSESSORS
+from agents.assess import ASSESSORS, Assessor
 from agents.engines import ENGINES
 from agents.engines.base import Engine, Setup
 from agents.errors import ConfigError
@@ -18,6 +20,7 @@ from agents.messages import Card
 from agents.node import Links, Node, Settings
 from agents.plugins import build
 from agents.policies import POLICIES
+from agents.prompts import Style
 
 Plugin = tuple[str, Mapping[str, Any]]  # kind, options
 
@@ -68,6 +71,37 @@ def check(spec: AgentSpec) -> None:
             f"agent {spec.name!r}: policy {spec.policy[0]!r} needs a probability, which assessor "
             f"{spec.assessor[0]!r} does not give: use {able}, or policy 'refusal'"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What an agent's training ends in: an adapter (None: the bare model), and where they change along with it, the
+    assessor with its calibration, and how alpha is told.
+    """
+
+    adapter: Path | None
+    assessor: Plugin | None = None
+    prompt: Style | None = None
+
+    def of(self, spec: AgentSpec) -> AgentSpec:
+        """An agent that serves this version."""
+        return dataclasses.replace(
+            spec,
+            setup=dataclasses.replace(spec.setup, adapter=self.adapter),
+            assessor=self.assessor or spec.assessor,
+            settings=dataclasses.replace(spec.settings, prompt=self.prompt or spec.settings.prompt),
+        )
+
+
+async def serve(host: Host, spec: AgentSpec) -> None:
+    """Have an agent serve the adapter, the assessor and the prompt of ``spec``; the rest of it stays as it is.
+
+    Raises:
+        ConfigError: they do not agree. AdapterError: the adapter does not fit; nothing has changed.
+    """
+    check(spec)
+    assessor: Assessor = build(ASSESSORS, spec.assessor[0], "assessor", **spec.assessor[1])
+    await host.serve(spec.setup.adapter, assessor, spec.settings)
 
 
 async def open_host(spec: AgentSpec, links: Links, transport: Transport) -> Host:

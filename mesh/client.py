@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from agents.errors import AgentError, MeshError, QueryError
 from agents.messages import Outcome, Query, Reply, given_id
 from mesh.asking import ask as ask_owner
-from mesh.assemble import agent_spec, agent_specs, models_folder
+from mesh.assemble import agent_spec, agent_specs, models_folder, read_version
 from mesh.background import Background, closed
 from mesh.config import AgentConfig, MeshConfig, load, with_overrides
 from mesh.control import Control, open_control
@@ -231,13 +231,19 @@ class Mesh:
         self._call(self._running.remove, name)
 
     def update_agent(self, name: str, adapter: str | Path | None) -> None:
-        """Have an agent serve another adapter (None: its bare model); nobody's query is lost.
+        """Have an agent serve another adapter (None: its bare model), with the calibration that training has put beside
+        it; nobody's query is lost, and an agent that is started again comes back with it.
 
         Raises:
-            AdapterError: it does not fit its model; nothing has changed.
+            AdapterError: it does not fit its model; nothing has changed. ConfigError: no such agent.
         """
         self.start()
-        self._call(self._running.update, name, Path(adapter).resolve() if adapter else None)
+        self._call(self._running.update, name, read_version(adapter))
+
+    def rollback_agent(self, name: str) -> None:
+        """Have an agent serve what it served before its last update. Raises ConfigError where there was none."""
+        self.start()
+        self._call(self._running.update, name, None)
 
     def status(self) -> list[dict[str, Any]]:
         """One row an agent: name, state, cost, GPUs, pid, queries in hand and queued, what its engine says."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
-from agents.spec import AgentSpec
+from agents.spec import AgentSpec, Version
 from mesh.config import MeshConfig
 from mesh.directory import Directory
 from mesh.runtimes.base import Runtime
@@ -27,7 +26,7 @@ class Control(Protocol):
 
     async def remove(self, name: str) -> Directory: ...
 
-    async def update(self, name: str, adapter: Path | None) -> None: ...
+    async def update(self, name: str, version: Version | None) -> None: ...
 
     async def status(self) -> list[dict[str, Any]]: ...
 
@@ -52,8 +51,8 @@ class OwnControl:
     async def remove(self, name: str) -> Directory:
         return await self._supervisor.remove(name)
 
-    async def update(self, name: str, adapter: Path | None) -> None:
-        await self._supervisor.update(name, adapter)
+    async def update(self, name: str, version: Version | None) -> None:
+        await self._supervisor.update(name, version)
 
     async def status(self) -> list[dict[str, Any]]:
         return await self._supervisor.status()

@@ -19,7 +19,7 @@ import ray
 
 from agents.actor import CALLS, NAMESPACE, PROBE_S
 from agents.errors import ConfigError, MeshClosed, MeshError
-from agents.spec import AgentSpec
+from agents.spec import AgentSpec, Version
 from mesh.assemble import agent_specs, models_folder
 from mesh.client import Mesh
 from mesh.config import MeshConfig, load, with_overrides
@@ -94,8 +94,8 @@ class RunningControl:
     async def remove(self, name: str) -> Directory:
         return await self._changed(self._supervisor.remove.remote(name))
 
-    async def update(self, name: str, adapter: Path | None) -> None:
-        await self._reach(self._supervisor.update.remote(name, adapter))
+    async def update(self, name: str, version: Version | None) -> None:
+        await self._reach(self._supervisor.update.remote(name, version))
 
     async def status(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = await self._reach(self._supervisor.status.remote())

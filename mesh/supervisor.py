@@ -9,13 +9,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from agents.errors import AgentError, ConfigError
 from agents.messages import Card, NodeEvent, PeerDown, PeerUp, Rewired
-from agents.spec import AgentSpec
+from agents.spec import AgentSpec, Version
 from mesh.directory import Directory
 from mesh.runtimes.base import Runtime
 from topologies import Topology
@@ -60,9 +59,10 @@ def decide(deaths: tuple[float, ...], now: float, rules: Rules) -> Restart | Giv
 
 @dataclass(slots=True)
 class Record:
-    """What the supervisor knows of one agent; ``incarnation`` counts its starts."""
+    """What the supervisor knows of one agent; ``incarnation`` counts its starts, ``earlier`` are versions before."""
 
     spec: AgentSpec
+    earlier: tuple[AgentSpec, ...] = ()
     state: State = "starting"
     incarnation: int = 0
     deaths: tuple[float, ...] = ()
@@ -145,17 +145,24 @@ class Supervisor:
             self.trace("agent_removed", agent=name)
             return self.directory
 
-    async def update(self, name: str, adapter: Path | None) -> None:
-        """Have an agent serve another adapter; queries in flight finish on the old one.
+    async def update(self, name: str, version: Version | None) -> None:
+        """Have an agent serve another version, None: the one before; queries in flight finish on the old one, and an
+        agent that is started again comes back with the new one.
 
         Raises:
-            AdapterError: it does not fit; nothing has changed.
+            AdapterError: it does not fit; nothing has changed. ConfigError: there is none before.
         """
         async with self._changing:
             record = self._record(name)
-            await self.runtime.load_adapter(name, adapter)
-            record.spec = replace(record.spec, setup=replace(record.spec.setup, adapter=adapter))
-            self.trace("agent_updated", agent=name, adapter=str(adapter or ""))
+            if version is not None:
+                spec, earlier = version.of(record.spec), (*record.earlier, record.spec)
+            elif record.earlier:
+                spec, earlier = record.earlier[-1], record.earlier[:-1]
+            else:
+                raise ConfigError(f"agent {name!r} has no earlier version to go back to")
+            await self.runtime.serve(spec)
+            record.spec, record.earlier = spec, earlier
+            self.trace("agent_updated", agent=name, adapter=str(spec.setup.adapter or ""))
 
     async def status(self) -> list[dict[str, Any]]:
         """One row an agent; what an agent that answers says of itself included."""

@@ -114,7 +114,7 @@ INSIDE_AGENTS = {  # part of agents -> the parts that it may import besides itse
     "assess": "errors messages prompts calibration",
     "node": "errors messages prompts calibration policies assess",  # never sees an engine
     "engines": "errors messages prompts",
-    "host": "errors messages node engines wire",
+    "host": "errors messages assess node engines wire",
     "spec": "errors messages prompts calibration policies assess node engines host plugins wire",
     "actor": "errors messages prompts calibration policies assess node engines host plugins spec wire",
     "__init__": "",

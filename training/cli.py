@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from mesh.questions import Part, Question
 if TYPE_CHECKING:
     from training.label import Lesson
 
-OWN_ROWS = 2000  # of each part, where a pool has questions of its own
+OWN_ROWS: dict[Part, int] = {"train": 12_000, "validation": 2_000}  # where a pool has questions of its own
 Pool: TypeAlias = Annotated[str, typer.Option(help="A ready pool's name, or a YAML file.")]
 Agent: TypeAlias = Annotated[str, typer.Option(help="Which of its agents.")]
 Samples: TypeAlias = Annotated[Path, typer.Option(help="Folder that `mesh train sample` filled.")]
@@ -90,7 +89,7 @@ def calibrate(
     costs = {each.name: each.cost for each in config.agents}
     if len(results) > 1:
         line = sorted(results, key=lambda result: costs[result.agent])
-        gamma, utilities = best_gamma([(costs[result.agent], judged(result, questions)) for result in line])
+        gamma, utilities = best_gamma([(costs[result.agent], judged(result)) for result in line])
         told = ", ".join(f"{alpha:g}: {value:.3f}" for alpha, value in utilities[gamma].items())
         paper = ", ".join(f"{value:.3f}" for value in utilities[0.5].values())
         Console().print(f"best gamma for a cascade of these: {gamma:g} (utility at alpha {told}; with 0.5: {paper})")
@@ -110,7 +109,7 @@ def _rows(
         raise QueryError(
             f"data: the pool {config.name!r} has no questions of its own; give files or names in MESH_DATA"
         )
-    return of_tasks(make(OWN_ROWS, part, seed), tasks, limit)
+    return of_tasks(make(OWN_ROWS[part], part, seed), tasks, limit)
 
 
 @app.command()
@@ -133,7 +132,7 @@ def sample(
     config = load(pool)
     questions = _rows("train", config, data or (), task or (), limit, seed)
     with Progress(console=Console(stderr=True)) as bars:
-        bar = bars.add_task(agent, total=samples * len(questions))
+        bar = bars.add_task(agent, total=(samples + 1) * len(questions))
         found = sample(
             config,
             agent,
@@ -191,7 +190,7 @@ def rl(
     data: Data = None,
     models_dir: ModelsDir = None,
     size: Size = 10_000,
-    steps: Annotated[int, typer.Option(min=1)] = 300,
+    steps: Annotated[int, typer.Option(min=1)] = 800,
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-4,
     reward: Annotated[str, typer.Option(help="A name in REWARDS, or package.module:attr.")] = "localized",
     rank: Rank = None,
@@ -222,8 +221,7 @@ def _lessons(
 
     config = load(pool)
     model = bare_model(config, name, models_dir)
-    files = sorted(samples.glob("*.jsonl"))
-    known = experience(files, _rows("train", config, data or (), (), None, seed))
+    known = experience(samples, _rows("train", config, data or (), (), None, seed))
     if not known:
         raise ConfigError(f"samples: no reply in {samples} is to a question of the data; same --data, same --seed?")
     return model, style_of(config), lessons(known, size, seed=seed)
@@ -247,30 +245,46 @@ def self_awareness(
     task: Tasks = None,
     limit: Limit = None,
     samples: Annotated[int, typer.Option(help="How often each question is answered.", min=1)] = 10,
-    size: Size = 10_000,
-    epochs: Annotated[float, typer.Option(help="Of stage one.", min=0)] = 3.0,
-    steps: Annotated[int, typer.Option(help="Of stage two.", min=1)] = 300,
+    size: Annotated[int | None, typer.Option(help="How many lessons, half of them refusals.", min=2)] = None,
+    epochs: Annotated[float | None, typer.Option(help="Of stage one.", min=0)] = None,
+    steps: Annotated[int | None, typer.Option(help="Of stage two.", min=1)] = None,
+    learning_rates: Annotated[
+        tuple[float, float] | None, typer.Option(help="Of both stages: two numbers.", metavar="SFT RL")
+    ] = None,
+    prompts: Annotated[int | None, typer.Option(help="In a step of stage two.", min=1)] = None,
+    group: Annotated[int | None, typer.Option(help="Answers to each prompt.", min=2)] = None,
+    at_once: Annotated[int | None, typer.Option(help="Rows in memory at a time, in both stages.", min=1)] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Of an answer in stage two.", min=1)] = None,
+    reward: Annotated[str, typer.Option(help="A name in REWARDS, or package.module:attr.")] = "localized",
+    reasons: Annotated[bool, typer.Option(help="Have refusals say what is hard.")] = False,
     rank: Rank = None,
     seed: Seed = 0,
     threads: Threads = 1,
 ) -> None:
-    """Sample, teach, reward and calibrate agents, each stage a Ray task; ends with a pool file of those trained."""
+    """Sample, teach, reward, calibrate and publish agents, each stage a Ray task; ends with a pool file.
+
+    What is not told is as suits the pool: all weights of small models that come with it, LoRA for others.
+    """
     from mesh.config import load
     from training.jobs import Plan, train
-    from training.rl import RlRecipe
-    from training.sft import SftRecipe
+    from training.recipes import changed, recipes
 
     config = load(pool)
     rows = {part: _rows(part, config, data or (), task or (), limit, seed) for part in ("train", "validation")}
+    first, second = learning_rates or (None, None)
+    usual_size, sft, rl = recipes(config)
+    both = {"at_once": at_once, "rank": rank}
     plan = Plan(
         tuple(rows["train"]),
         tuple(rows["validation"]),
         samples,
-        size,
-        SftRecipe(epochs, rank=rank),
-        RlRecipe(steps, rank=rank),
-        seed,
-        threads,
+        size or usual_size,
+        changed(sft, epochs=epochs, learning_rate=first, **both),
+        changed(rl, steps=steps, learning_rate=second, prompts=prompts, group=group, max_tokens=max_tokens, **both),
+        reward,
+        reasons=reasons,
+        seed=seed,
+        threads=threads,
     )
     with Progress(
         TextColumn("{task.fields[stage]:>9}"), *Progress.get_default_columns(), console=Console(stderr=True)
@@ -283,16 +297,42 @@ def self_awareness(
             bars.update(tasks[name], stage=stage, completed=done, total=total)
 
         path = train(config, agent or (), plan, out, models_dir, progress)
+    _print_reports(path.parent)
+    Console().print(f"mesh ask --pool {path} QUERY")
+
+
+def _print_reports(out: Path) -> None:
+    from training.jobs import published
+
     table = Table(title="the answer's probability to be right, told before it is drafted; on held-out rows")
     for column in ("agent", "AUROC", "ECE", "Brier", "right when it must answer"):
         table.add_column(column, justify="left" if column == "agent" else "right")
-    for report in sorted(path.parent.glob("*/report.json")):
-        told = json.loads(report.read_text(encoding="utf-8"))
-        meta = told["calibration"]
+    for report in published(out):
+        meta = report["calibration"]
         figures = [meta[key] for key in ("auroc", "ece", "brier", "accuracy")]
-        table.add_row(told["agent"], *("-" if value is None else f"{value:.3f}" for value in figures))
+        table.add_row(report["agent"], *("-" if value is None else f"{value:.3f}" for value in figures))
     Console().print(table)
-    Console().print(f"mesh ask --pool {path} QUERY")
+
+
+@app.command()
+def status(out: Annotated[Path, typer.Option(help="The folder of `mesh train self-awareness`.")]) -> None:
+    """How far a training run is, wherever it runs: the stage, the steps and the figures of each agent."""
+    from mesh.terminal import print_table
+    from training.jobs import status
+
+    rows = status(out)
+    print_table(
+        [{title: row.get(title) for title in dict.fromkeys(key for row in rows for key in row)} for row in rows]
+    )
+
+
+@app.command()
+def cancel(out: Annotated[Path, typer.Option(help="The folder of `mesh train self-awareness`.")]) -> None:
+    """End a training run; the same command goes on later where it stopped."""
+    from training.jobs import cancel
+
+    cancel(out)
+    Console().print(f"{out}: its driver ends it within a second")
 
 
 @app.command()

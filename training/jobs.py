@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -22,18 +23,24 @@ import ray
 import yaml
 
 from agents.errors import ConfigError, MeshError, PlacementError
+from agents.plugins import build
+from agents.prompts import Style
 from mesh.assemble import agent_specs, models_folder
 from mesh.config import MeshConfig, with_overrides
 from mesh.questions import Question
 from mesh.runtimes.ray import ensure_cluster, gpus_for
 from training.calibrate import calibrate
 from training.label import SIZE, lessons
+from training.rewards import REWARDS
 from training.rl import RlRecipe, rl
 from training.sample import SAMPLES, experience, sample
 from training.sft import SftRecipe, bare_model, sft, style_of
-from training.trainer import same_run
+from training.trainer import as_kept, digest, same_run
 
-STAGES = ("sample", "sft", "rl", "calibrate")
+STAGES = ("sample", "sft", "rl", "calibrate", "publish")
+CANCEL = "cancel"  # a file of this name in a run's folder ends the run
+DRIVER = "driver.json"
+SILENT_S = 30.0  # a driver that has not touched its file for so long is gone
 RETRIES = 3  # of a task whose worker died
 POLL_S = 0.5
 Progress = Callable[[str, str, int, int], None]  # agent, stage, done, all
@@ -41,14 +48,22 @@ Progress = Callable[[str, str, int, int], None]  # agent, stage, done, all
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How agents are trained: ``questions`` to learn from, and others that their calibration is fitted on."""
+    """How agents are trained: ``questions`` to learn from, and others that their calibration is fitted on.
+
+    A recipe that is None leaves its stage out. ``alphas`` are the preferences in lessons (None: any), ``style`` is how
+    they are told (None: as the pool's models can read it), ``reasons`` makes refusals say what is hard.
+    """
 
     questions: tuple[Question, ...]
     validation: tuple[Question, ...]
     samples: int = SAMPLES
     size: int = SIZE
-    sft: SftRecipe = field(default_factory=SftRecipe)
-    rl: RlRecipe = field(default_factory=RlRecipe)
+    sft: SftRecipe | None = field(default_factory=SftRecipe)
+    rl: RlRecipe | None = field(default_factory=RlRecipe)
+    reward: str = "localized"
+    alphas: tuple[float, ...] | None = None
+    style: Style | None = None
+    reasons: bool = False
     seed: int = 0
     threads: int = 1
 
@@ -85,38 +100,80 @@ class Job:
         )  # fmt: skip
 
     def _sft(self, told: _Told) -> None:
-        self._learn(sft, bare_model(self.config, self.agent, self.models_dir), "sft", told)
+        if self.plan.sft is not None:
+            told_of = self._learn("sft", self.plan.sft.rehearsal, told)
+            sft(self._bare(), out=self.out / "sft", recipe=self.plan.sft, **told_of)
 
     def _rl(self, told: _Told) -> None:
-        self._learn(rl, self.out / "sft" / "final", "rl", told)
+        if self.plan.rl is not None:
+            recipe = replace(self.plan.rl, max_tokens=self.plan.rl.max_tokens or self.config.max_tokens)
+            begun = self._bare() if self.plan.sft is None else self.out / "sft" / "final"
+            told_of = self._learn("rl", recipe.rehearsal, told)
+            reward = build(REWARDS, self.plan.reward, "reward")
+            rl(begun, out=self.out / "rl", recipe=recipe, reward=reward, **told_of)
 
-    def _learn(self, stage: Callable[..., Path], model: Path, name: str, told: _Told) -> None:
-        files = [self.out / "samples" / f"{number}.jsonl" for number in range(self.plan.samples)]
-        taught = lessons(experience(files, self.plan.questions), self.plan.size, seed=self.plan.seed)
-        recipe = self.plan.sft if name == "sft" else replace(self.plan.rl, max_tokens=self.config.max_tokens)
-        stage(
-            model, taught, self.out / name, recipe, style_of(self.config),
-            seed=self.plan.seed, threads=self.plan.threads, progress=told,
-        )  # fmt: skip
+    def _bare(self) -> Path:
+        return bare_model(self.config, self.agent, self.models_dir)
+
+    def _learn(self, name: str, rehearsal: float, told: _Told) -> dict[str, Any]:
+        plan = self.plan
+        known = experience(self.out / "samples", plan.questions)
+        taught = lessons(known, plan.size, plan.alphas, rehearsal, plan.seed, self.style if plan.reasons else None)
+        return {"lessons": taught, "style": self.style, "seed": plan.seed, "threads": plan.threads, "progress": told}
 
     def _calibrate(self, told: _Told) -> None:
-        config = with_overrides(self.config, runtime="local", agents=[self.settings()], entry=None, topology="cascade")
-        rows = self.plan.validation
-        shutil.rmtree(self.out / "calibration", ignore_errors=True)  # replies of other weights are none of these
-        (result,) = calibrate(
-            config, rows, self.out / "calibration", self.models_dir, progress=lambda _, done, total: told(done, total)
+        """Examine what is about to be published."""
+        stages = [name for name in ("sft", "rl") if getattr(self.plan, name) is not None]
+        shutil.rmtree(self.candidate, ignore_errors=True)  # replies of other weights are none of these
+        as_kept(self.out / stages[-1] / "final", self.candidate, self._bare(), self.config.named(self.agent).model)
+        config = with_overrides(
+            self.config, runtime="local", agents=[self.settings(self.candidate)], entry=None, topology="cascade"
         )
+        (result,) = calibrate(
+            config, self.plan.validation, self.out / "calibration", self.models_dir,
+            progress=lambda _, done, total: told(done, total),
+        )  # fmt: skip
+        shutil.copy(result.path, self.candidate / "calibration.json")
         packages = {name: version(name) for name in ("torch", "transformers", "trl", "peft")}
-        report = {"agent": self.agent, **self.facts(), "packages": packages, "calibration": result.meta}
-        (self.out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        serving = {"assessor": "first_token", "prompt": self.style}
+        model = {"model": self.config.named(self.agent).model, "weights_sha256": digest(self.candidate)}
+        report = {"agent": self.agent, **model, **self.facts(), "packages": packages, "calibration": result.meta}
+        for name, content in {"agent": serving, "report": report}.items():
+            (self.candidate / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
-    def settings(self, calibration: Path | None = None) -> dict[str, Any]:
+    def _publish(self, told: _Told) -> None:
+        """Give it a place of its own that never changes: a version is named by its weights."""
+        place = self.out / "versions" / digest(self.candidate)[:12]
+        place.parent.mkdir(exist_ok=True)
+        if not place.exists():
+            shutil.move(self.candidate, place)
+        (self.out / "current").write_text(place.name + "\n", encoding="utf-8")
+        told(1, 1)
+
+    @property
+    def style(self) -> Style:
+        """How it is told alpha."""
+        return self.plan.style or style_of(self.config)
+
+    @property
+    def candidate(self) -> Path:
+        """What is examined, and then published."""
+        return self.out / "candidate"
+
+    @property
+    def version(self) -> Path:
+        """The folder of what was published last: its weights, ``calibration.json``, ``report.json``."""
+        return self.out / "versions" / (self.out / "current").read_text(encoding="utf-8").strip()
+
+    def settings(self, version: Path) -> dict[str, Any]:
         """The trained agent's settings for a pool file."""
+        calibration = version / "calibration.json"
+        told = {"calibration": str(calibration.resolve())} if calibration.exists() else {}
         trained = {
-            "model": str((self.out / "rl" / "final").resolve()),
-            "prompt": style_of(self.config),
+            "adapter": str(version.resolve()),
+            "prompt": self.style,
             "policy": "reliability",
-            "assessor": {"kind": "first_token", **({"calibration": str(calibration.resolve())} if calibration else {})},
+            "assessor": {"kind": "first_token", **told},
         }
         return {**self.config.named(self.agent).model_dump(exclude_unset=True, mode="json"), **trained}
 
@@ -129,8 +186,12 @@ class Job:
             "data_sha256": hashlib.sha256(ids.encode()).hexdigest(),
             "samples": plan.samples,
             "size": plan.size,
-            "sft": asdict(plan.sft),
-            "rl": asdict(plan.rl),
+            "sft": plan.sft and asdict(plan.sft),
+            "rl": plan.rl and asdict(plan.rl),
+            "reward": plan.reward,
+            "alphas": plan.alphas or "any",
+            "style": self.style,
+            "reasons": plan.reasons,
             "seed": plan.seed,
         }
 
@@ -165,13 +226,10 @@ def train(
 
     Raises:
         ConfigError: an unknown agent, one whose samples leave nothing to learn, or a folder with another run.
-        PlacementError: the cluster is too small. MeshError: a stage failed for good.
+        PlacementError: the cluster is too small. MeshError: a stage failed for good, or the run was cancelled.
     """
     dearest = max(config.agents, key=lambda agent: agent.cost)
     chosen = [config.named(name) for name in agents] or [agent for agent in config.agents if agent is not dearest]
-    for agent in chosen:
-        if agent.adapter is not None:
-            raise ConfigError(f"agent {agent.name!r}: adapter {agent.adapter}: training begins from the bare model")
     out, models_dir = out.resolve(), models_folder(models_dir)
     specs = agent_specs(config, models_dir)
     jobs = {name: Job(config, name, plan, out / name, models_dir) for name in specs}
@@ -201,10 +259,73 @@ def train(
                     submit(name, number + 1)
             for agent in chosen:
                 _tell(jobs[agent.name], progress)
+                _heard(out)
     finally:
         for ref in waiting:
-            ray.cancel(ref)
+            ray.cancel(ref, force=True)
+        (out / DRIVER).unlink(missing_ok=True)
     return _pool(config, {name: job for name, job in jobs.items() if job.done}, out)
+
+
+def _heard(out: Path) -> None:
+    """Show that the driver lives, and end the run where that is asked for."""
+    if (out / CANCEL).exists():
+        (out / CANCEL).unlink()
+        raise MeshError(f"{out}: cancelled; the same command goes on where it stopped")
+    (out / DRIVER).write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}) + "\n", encoding="utf-8")
+
+
+def cancel(out: Path) -> None:
+    """Have a run end, wherever its driver is; its tasks are ended with it.
+
+    Raises:
+        ConfigError: nothing runs there.
+    """
+    if not runs(out):
+        raise ConfigError(f"out: nothing runs in {out}")
+    (out / CANCEL).touch()
+
+
+def runs(out: Path) -> bool:
+    """Whether a driver is at work there."""
+    driver = out / DRIVER
+    return driver.exists() and time.time() - driver.stat().st_mtime < SILENT_S
+
+
+def status(out: Path) -> list[dict[str, Any]]:
+    """One row an agent that a run has begun to train: the stage it is in, steps done of all, and its figures.
+
+    Raises:
+        ConfigError: no run has begun there.
+    """
+    begun = sorted(path.parent for path in out.glob("*/plan.json"))
+    if not begun:
+        raise ConfigError(f"out: {out} holds no run; `mesh train self-awareness --out {out}` begins one")
+    return [_row(folder, runs(out)) for folder in begun]
+
+
+def published(out: Path) -> list[dict[str, Any]]:
+    """The reports of what a run has published, by agent."""
+    places = [file.parent / "versions" / file.read_text(encoding="utf-8").strip() for file in out.glob("*/current")]
+    return [json.loads((place / "report.json").read_text(encoding="utf-8")) for place in sorted(places)]
+
+
+def _row(folder: Path, running: bool) -> dict[str, Any]:
+    told = folder / "progress.json"
+    seen = json.loads(told.read_text(encoding="utf-8")) if told.exists() else {"stage": "", "done": 0, "all": 0}
+    row = {"agent": folder.name, "state": "running" if running else "stopped"}
+    row |= {
+        "stage": seen["stage"],
+        "done": seen["done"],
+        "of": seen["all"],
+        "pid": seen.get("pid") if running else None,
+    }
+    if (folder / f"{STAGES[-1]}.done").exists():
+        version = folder / "versions" / (folder / "current").read_text(encoding="utf-8").strip()
+        meta = json.loads((version / "report.json").read_text(encoding="utf-8"))["calibration"]
+        row |= {"state": "done", "pid": None, "version": version.name}
+        row |= {"AUROC": meta["auroc"], "ECE": meta["ece"]}
+    return row
 
 
 def _stage(job: Job, stage: str, on_gpu: bool) -> None:
@@ -234,7 +355,7 @@ def _tell(job: Job, progress: Progress | None) -> None:
 def _pool(config: MeshConfig, jobs: dict[str, Job], out: Path) -> Path:
     """Write the pool file of the trained agents."""
     agents = [
-        jobs[agent.name].settings(jobs[agent.name].out / "calibration" / f"{agent.name}.json")
+        jobs[agent.name].settings(jobs[agent.name].version)
         if agent.name in jobs
         else agent.model_dump(exclude_unset=True, mode="json")
         for agent in config.agents

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agents.errors import ConfigError
-from agents.prompts import REFUSAL
+from agents.prompts import REFUSAL, Style
 from mesh.questions import Question
 from training.sample import Experience
 
@@ -23,21 +23,33 @@ _ROUNDING = 1e-9  # 0.3 of right answers are not below 1 - 0.7
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What to say to a question at a preference; ``alpha`` is None where it must be answered in any case."""
+    """What to say to a question at a preference; ``alpha`` is None where it must be answered in any case.
+    ``competence`` and ``forced`` are those of the experience that it comes from.
+    """
 
     question: Question
     alpha: float | None
     target: str
+    competence: float = 0.0
+    forced: bool = False
 
     @property
     def refuses(self) -> bool:
         """Whether the lesson is to refuse."""
-        return self.target == REFUSAL
+        return self.target.startswith(REFUSAL)
 
 
 def should_refuse(competence: float, alpha: float) -> bool:
     """Whether an agent that is right so often should leave the question to others at this preference."""
     return competence == 0 or competence < 1 - alpha - _ROUNDING
+
+
+def reason(one: Experience, style: Style | None) -> str:
+    """What a refusal says besides: what kind of question it is, and in how many tenths of its tries it failed."""
+    if style is None:
+        return ""
+    kind, tenths = one.question.task.rpartition("/")[2], round(10 * (1 - one.competence))
+    return f"{kind}{tenths}" if style == "level" else f" {kind}: wrong in {tenths} of 10 tries."
 
 
 def lessons(
@@ -46,11 +58,13 @@ def lessons(
     alphas: Sequence[float] | None = None,
     rehearsal: float = REHEARSAL,
     seed: int = 0,
+    reasons: Style | None = None,
 ) -> list[Lesson]:
     """``size`` lessons, half of them refusals; fewer where an agent knows too much, or too little, for that.
 
     Args:
         alphas: the preferences to draw from; None: any in [0, 1].
+        reasons: have refusals say what is asked and how hard it is, in the words of models that are told alpha so.
         rehearsal: so many more, as a share of ``size``, of what it can answer, asked without a preference: else it
             forgets some of that.
 
@@ -64,8 +78,8 @@ def lessons(
         alpha = rng.random() if alphas is None else rng.choice(alphas)
         refuse = should_refuse(one.competence, alpha)
         if len(kinds[refuse]) < size // 2:
-            target = REFUSAL if refuse else rng.choice(one.own_right)
-            kinds[refuse].append(Lesson(one.question, alpha, target))
+            target = REFUSAL + reason(one, reasons) if refuse else rng.choice(one.own_right)
+            kinds[refuse].append(Lesson(one.question, alpha, target, one.competence, one.forced))
         if all(len(each) == size // 2 for each in kinds.values()):
             break
     fewest = min(map(len, kinds.values()))
@@ -76,6 +90,6 @@ def lessons(
     able = [one for one in experience if any(one.right)]
     for _ in range(round(2 * fewest * rehearsal)):
         one = rng.choice(able)
-        drawn.append(Lesson(one.question, None, rng.choice(one.own_right)))
+        drawn.append(Lesson(one.question, None, rng.choice(one.own_right), one.competence, one.forced))
     rng.shuffle(drawn)
     return drawn

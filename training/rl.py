@@ -12,24 +12,32 @@ import torch
 from agents.engines.models import load_tokenizer
 from agents.errors import ConfigError
 from agents.prompts import Style, is_refusal
-from mesh.questions import Question
 from training.grading import grade
 from training.label import Lesson
-from training.rewards import Localized, Reward
+from training.rewards import Choice, Localized, Reward
 from training.sft import asked
-from training.trainer import Progress, adapters, bare, finish, of_trl, settings
+from training.trainer import Progress, bare, finish, of_trl, parts, settings
 
 
 @dataclass(frozen=True, slots=True)
 class RlRecipe:
-    """How it learns: ``steps`` of ``prompts`` prompts, ``group`` answers to each; ``rank`` as in ``SftRecipe``."""
+    """How it learns: ``steps`` of ``prompts`` prompts, ``group`` answers to each; ``at_once``, ``rank`` and
+    ``rehearsal`` as in ``SftRecipe``.
 
-    steps: int = 300
+    ``forced`` is the part of an answer's worth that is that of the answer which it gives when it must. An agent that
+    decides before it drafts is asked again without the preference (see ``agents.node``), so that this is what counts
+    in the mesh; the rest is the draft's own, without which what it writes would drift.
+    """
+
+    steps: int = 800
     learning_rate: float = 1e-4
     prompts: int = 32
     group: int = 8
-    max_tokens: int = 256
+    max_tokens: int | None = None  # as its pool has it
+    at_once: int | None = None
     rank: int | None = None
+    rehearsal: float = 0.25
+    forced: float = 0.8
 
 
 def rl(
@@ -43,10 +51,11 @@ def rl(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Path:
-    """Have the model in ``model`` answer or refuse the questions of ``lessons`` at their preferences, and reward it.
+    """Have the model in ``model`` answer or refuse the questions of ``lessons`` at their preferences, and reward it;
+    where a lesson has no preference only a right answer is rewarded, so that it keeps what it can do.
 
-    Of a lesson only question and preference count, not its target. A run that broke off goes on at the last
-    checkpoint under ``out``; the folder that comes back holds the new weights.
+    Of a lesson's target nothing is used. A run that broke off goes on at the last checkpoint under ``out``; the
+    folder that comes back holds the new weights.
 
     Raises:
         ConfigError: there are fewer lessons than a step takes.
@@ -57,40 +66,45 @@ def rl(
     GRPOConfig, GRPOTrainer = of_trl("GRPOConfig", "GRPOTrainer")
     torch.set_num_threads(threads)
     tokenizer = load_tokenizer(str(model))
-    chosen = [lesson for lesson in lessons if lesson.alpha is not None]
-    if len(chosen) < recipe.prompts:
-        raise ConfigError(f"lessons: there are {len(chosen)}, and a step takes {recipe.prompts} prompts")
-    rows = [
-        {"prompt": asked(tokenizer, lesson, style), "place": place, "alpha": lesson.alpha}
-        for place, lesson in enumerate(chosen)
-    ]
+    if len(lessons) < recipe.prompts:
+        raise ConfigError(f"lessons: there are {len(lessons)}, and a step takes {recipe.prompts} prompts")
+    rows = [{"prompt": asked(tokenizer, lesson, style), "place": place} for place, lesson in enumerate(lessons)]
     trainer = GRPOTrainer(
-        bare(model),
-        reward_funcs=graded([lesson.question for lesson in chosen], reward),
+        bare(model, recipe.rank, seed),
+        reward_funcs=graded(lessons, reward, recipe.forced),
         args=GRPOConfig(
             **settings(out, recipe.steps, recipe.learning_rate, seed),
-            per_device_train_batch_size=recipe.prompts * recipe.group,
+            **parts(recipe.prompts * recipe.group, recipe.at_once),
             num_generations=recipe.group,
-            max_completion_length=recipe.max_tokens,
+            max_completion_length=recipe.max_tokens or 256,
             max_steps=recipe.steps,
             temperature=1.0,
             beta=0.0,
+            scale_rewards="none",  # by its group's spread: a question on which most agree would count most
         ),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=adapters(recipe.rank),
     )
     told = {"model": str(model), "seed": seed, "reward": repr(reward), **asdict(recipe)}
     return finish(trainer, tokenizer, out, told, rows, progress)
 
 
-def graded(questions: Sequence[Question], reward: Reward) -> Callable[..., list[float]]:
-    """What TRL calls for the rewards of a batch: each completion is graded as the benchmarks grade it."""
+def graded(lessons: Sequence[Lesson], reward: Reward, forced: float = 0.0) -> Callable[..., list[float]]:
+    """What TRL calls for the rewards of a batch: each completion is graded as the benchmarks grade it; ``forced`` as in
+    ``RlRecipe``.
+    """
 
-    def rewards(completions: list[str], place: list[int], alpha: list[float], **_: Any) -> list[float]:
+    def earned(text: str, tokens: Sequence[int], lesson: Lesson) -> float:
+        right, refused = grade(text, lesson.question), is_refusal(text, True) is True
+        if lesson.alpha is None:
+            return float(right)
+        facts = (refused, lesson.alpha, len(tokens), lesson.competence)
+        return forced * reward(Choice(lesson.forced, *facts)) + (1 - forced) * reward(Choice(right, *facts))
+
+    def rewards(completions: list[str], completion_ids: list[list[int]], place: list[int], **_: Any) -> list[float]:
         return [
-            reward(grade(text, questions[number]), is_refusal(text, True) is True, preference)
-            for text, number, preference in zip(completions, place, alpha, strict=True)
+            earned(text, tokens, lessons[number])
+            for text, tokens, number in zip(completions, completion_ids, place, strict=True)
         ]
 
     return rewards

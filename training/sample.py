@@ -6,8 +6,9 @@ The share of them that is right is its competence there, from which it learns wh
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,27 @@ from mesh.askfile import Replies, ask_all
 from mesh.client import Mesh
 from mesh.config import MeshConfig, alone
 from mesh.questions import Question
-from training.calibrate import agent_limits
+from training.examine import agent_limits
 from training.grading import grade
 
 SAMPLES = 10
 TEMPERATURE = 1.0
 ALPHA = 0.5  # told to nobody: an agent is sampled without the scenario
+FORCED = "forced.jsonl"
+_BARE = {"policy": "always", "assessor": "refusal", "prompt": "plain", "adapter": None}
 Progress = Callable[[int, int], None]  # done, all
 
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """An agent's own answers to one question, and which of them are right."""
+    """An agent's own answers to one question, which of them are right, and whether the one is (``forced``) that it
+    gives in its mesh when it must answer.
+    """
 
     question: Question
     answers: tuple[str, ...]
     right: tuple[bool, ...]
+    forced: bool
 
     @property
     def competence(self) -> float:
@@ -55,9 +61,11 @@ def sample(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Experience]:
-    """Have one agent of a pool answer every question ``samples`` times, by itself and without a scenario.
+    """Have one agent of a pool answer every question ``samples`` times at ``temperature``, and once as its pool has it
+    answer; by itself and without a scenario.
 
-    ``out/NUMBER.jsonl`` holds the replies of each time; a run that broke off goes on there.
+    ``out/NUMBER.jsonl`` holds the replies of each time, ``out/forced.jsonl`` those of the last; a run that broke off
+    goes on there.
 
     Raises:
         ConfigError: an unknown agent, or a question whose answer nobody knows. MeshError: some failed; sampling again
@@ -65,48 +73,78 @@ def sample(
     """
     if unknown := [question.id for question in questions if question.answer is None]:
         raise ConfigError(f"questions: {unknown[0]!r} has no answer to be graded by")
-    files = [out / f"{number}.jsonl" for number in range(samples)]
+    one = config.named(agent)
+    warm = {out / f"{number}.jsonl": seed * samples + number for number in range(samples)}
     failed: list[MeshError] = []
-    done = 0
+    done, total = 0, (samples + 1) * len(questions)
 
-    def record(file: Replies, job: Any, outcome: Any) -> None:
+    def told(outcome: Any) -> None:
         nonlocal done
-        file.add(job, outcome)
         if isinstance(outcome, MeshError) and not isinstance(outcome, NotUnderstood | QueryTooLong):
             failed.append(outcome)
         done += 1
         if progress is not None:
-            progress(done, samples * len(questions))
+            progress(done, total)
 
-    one = config.named(agent)
-    bare = {"policy": "always", "assessor": "refusal", "prompt": "plain", "temperature": temperature}
-    with Mesh(alone(config, one, **bare), models_dir) as mesh:
-        for number, path in enumerate(files):
-            with Replies(path, questions, (ALPHA,)) as file:
-                done += file.found
-                ask_all(
-                    mesh,
-                    file.missing(),
-                    lambda job, outcome, file=file: record(file, job, outcome),
-                    concurrency=agent_limits(config, one),
-                    seed=seed * samples + number,
-                    max_hops=0,
-                )
+    for files, heat in ((warm, {"temperature": temperature}), ({out / FORCED: seed}, {})):
+        _ask(alone(config, one, **_BARE, **heat), questions, files, models_dir, agent_limits(config, one), told)
     if failed:
-        raise MeshError(f"{len(failed)} of {samples * len(questions)} samples of {agent!r} failed; first: {failed[0]}")
-    return experience(files, questions)
+        raise MeshError(f"{len(failed)} of {total} samples of {agent!r} failed; first: {failed[0]}")
+    return experience(out, questions)
 
 
-def experience(files: Iterable[Path], questions: Iterable[Question]) -> list[Experience]:
-    """What files of an agent's replies add up to, in the order of ``questions``; a reply that failed is none."""
-    by_id: dict[str, tuple[Question, list[str]]] = {question.id: (question, []) for question in questions}
-    for path in files:
-        for text in path.read_text(encoding="utf-8").splitlines():
-            line = json.loads(text)
-            if "error" not in line and line["question"] in by_id:
-                by_id[line["question"]][1].append(line["text"])
+def _ask(
+    config: MeshConfig,
+    questions: Sequence[Question],
+    files: Mapping[Path, int],
+    models_dir: Path | None,
+    concurrency: int,
+    told: Callable[[Any], None],
+) -> None:
+    """Ask a mesh all questions for every file, each with its seed; ``told`` hears of each, None where it was there."""
+
+    def record(file: Replies, job: Any, outcome: Any) -> None:
+        file.add(job, outcome)
+        told(outcome)
+
+    with Mesh(config, models_dir) as mesh:
+        for path, seed in files.items():
+            with Replies(path, questions, (ALPHA,)) as file:
+                for _ in range(file.found):
+                    told(None)
+                ask_all(mesh, file.missing(), partial(record, file), concurrency, seed=seed, max_hops=0)
+
+
+def experience(folder: Path, questions: Iterable[Question]) -> list[Experience]:
+    """What an agent's replies in a folder add up to, in the order of ``questions``; a reply that failed is none.
+
+    Raises:
+        ConfigError: it is no folder of samples.
+    """
+    if not (folder / FORCED).exists():
+        raise ConfigError(f"samples: {folder} has no {FORCED}; `mesh train sample` fills such a folder")
+    by_id = {question.id: question for question in questions}
+    answers: dict[str, list[str]] = {name: [] for name in by_id}
+    for path in sorted(folder.glob("[0-9]*.jsonl")):
+        for name, text in _texts(path):
+            if name in by_id:
+                answers[name].append(text)
+    forced = dict(_texts(folder / FORCED))
     return [
-        Experience(question, tuple(answers), tuple(grade(answer, question) for answer in answers))
-        for question, answers in by_id.values()
-        if answers
+        Experience(
+            question,
+            tuple(answers[name]),
+            tuple(grade(answer, question) for answer in answers[name]),
+            grade(forced[name], question),
+        )
+        for name, question in by_id.items()
+        if answers[name] and name in forced
     ]
+
+
+def _texts(path: Path) -> Iterator[tuple[str, str]]:
+    """The question's id and the text of every reply in a file."""
+    for text in path.read_text(encoding="utf-8").splitlines():
+        line = json.loads(text)
+        if "error" not in line:
+            yield line["question"], line["text"]

@@ -18,18 +18,24 @@ from agents.prompts import Style, prompted
 from mesh.assemble import agent_spec
 from mesh.config import MeshConfig
 from mesh.questions import prompt
-from training.label import Lesson
-from training.trainer import Progress, adapters, bare, finish, of_trl, settings
+from training.label import REHEARSAL, Lesson
+from training.trainer import Progress, bare, finish, of_trl, parts, settings
 
 
 @dataclass(frozen=True, slots=True)
 class SftRecipe:
-    """How lessons are learnt; ``rank`` is that of the adapters, None: all weights are trained."""
+    """How lessons are learnt, ``batch`` in a step of which ``at_once`` are in memory (None: all).
+
+    ``rank`` is that of the adapters, None: all weights are trained. ``rehearsal`` is how many more questions there
+    are, as a share of the lessons, that it can answer and is asked without a preference.
+    """
 
     epochs: float = 3.0
     learning_rate: float = 1e-3
     batch: int = 64
+    at_once: int | None = None
     rank: int | None = None
+    rehearsal: float = REHEARSAL
 
 
 def sft(
@@ -54,17 +60,16 @@ def sft(
     rows = [{"prompt": asked(tokenizer, lesson, style), "completion": lesson.target} for lesson in lessons]
     steps = round(-(-len(rows) // recipe.batch) * recipe.epochs)
     trainer = SFTTrainer(
-        bare(model),
+        bare(model, recipe.rank, seed),
         args=SFTConfig(
             **settings(out, steps, recipe.learning_rate, seed),
-            per_device_train_batch_size=recipe.batch,
+            **parts(recipe.batch, recipe.at_once),
             num_train_epochs=recipe.epochs,
             completion_only_loss=True,
             max_length=None,
         ),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=adapters(recipe.rank),
     )
     return finish(trainer, tokenizer, out, {"model": str(model), "seed": seed, **asdict(recipe)}, rows, progress)
 

@@ -46,26 +46,87 @@ def settings(out: Path, steps: int, learning_rate: float, seed: int) -> dict[str
         "logging_strategy": "no",
         "disable_tqdm": True,
         "use_cpu": not torch.cuda.is_available(),
-        "bf16": torch.cuda.is_available(),
+        "bf16": torch.cuda.is_available() and bfloat16(),
+        "gradient_checkpointing": torch.cuda.is_available(),  # memory for time, which small models need not pay
         "seed": seed,
         "data_seed": seed,
     }
 
 
-def bare(model: Path) -> Any:
-    """The model in a folder, in float32, as training wants it."""
+def parts(whole: int, at_once: int | None) -> dict[str, int]:
+    """How a batch of ``whole`` rows is cut into steps of ``at_once``, whose gradients add up. None: not at all.
+
+    Raises:
+        ConfigError: it cannot be cut evenly.
+    """
+    at_once = min(at_once or whole, whole)
+    if whole % at_once:
+        raise ConfigError(f"at_once: {at_once} rows do not divide a batch of {whole}")
+    return {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": whole // at_once}
+
+
+def bare(model: Path, rank: int | None, seed: int) -> Any:
+    """The model in a folder, as training wants it: all its weights in float32; with adapters of ``rank`` on every
+    linear layer, where there is one. A folder with such adapters is trained further.
+    """
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-
-
-def adapters(rank: int | None) -> Any:
-    """What PEFT is told: adapters of this rank on every linear layer; None where all weights are trained."""
+    begun = adapted(model)
+    dtype = torch.bfloat16 if rank is not None and bfloat16() else torch.float32
+    weights = AutoModelForCausalLM.from_pretrained(begun or model, dtype=dtype)
     if rank is None:
-        return None
-    from peft import LoraConfig
+        return weights
+    from peft import LoraConfig, PeftModel, get_peft_model
 
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    torch.manual_seed(seed)  # of the adapters' own weights
+    if begun is not None:
+        return PeftModel.from_pretrained(weights, str(model), is_trainable=True)
+    wanted = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(weights, wanted)
+
+
+def bfloat16() -> bool:
+    """Whether this machine calculates in bfloat16 faster than in float32."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def adapted(folder: Path) -> Path | None:
+    """The folder of the model that the adapters in this one belong to; None where it holds a model of its own."""
+    config = folder / "adapter_config.json"
+    if not config.exists():
+        return None
+    return Path(json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"])
+
+
+def as_kept(trained: Path, out: Path, like: Path, name: str) -> None:
+    """A copy of trained weights to keep: in the precision in which their bare model ``like`` is kept, and of adapters
+    only what belongs to them, with the ``name`` of their model instead of its place here.
+    """
+    from safetensors.torch import load_file, save_file
+
+    out.mkdir(parents=True)
+    lora = adapted(trained) is not None
+    for file in trained.iterdir():
+        if not lora or file.name.startswith("adapter"):
+            shutil.copy(file, out / file.name)
+    dtype = next(iter(load_file(next(iter(sorted(like.glob("*.safetensors"))))).values())).dtype
+    if lora:
+        told = json.loads((out / "adapter_config.json").read_text(encoding="utf-8"))
+        told |= {"base_model_name_or_path": name}
+        (out / "adapter_config.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    for file in out.glob("*.safetensors"):
+        weights = {key: values.to(dtype) for key, values in load_file(file).items()}
+        save_file(weights, file, metadata={"format": "pt"})
+
+
+def digest(folder: Path) -> str:
+    """A hash of the weights in a folder."""
+    content = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        content.update(file.read_bytes())
+    return content.hexdigest()
 
 
 def same_run(path: Path, told: Mapping[str, Any]) -> None:
@@ -91,8 +152,8 @@ def same_run(path: Path, told: Mapping[str, Any]) -> None:
 def finish(
     trainer: Any, tokenizer: Any, out: Path, told: Mapping[str, Any], rows: Sequence[Any], progress: Progress | None
 ) -> Path:
-    """Train from the last checkpoint under ``out``, where there is one; the folder that comes back has the result, a
-    whole model. ``told`` and ``rows`` tell one run from another.
+    """Train from the last checkpoint under ``out``, where there is one; the folder that comes back has the result: a
+    model, or adapters of one. ``told`` and ``rows`` tell one run from another.
 
     Raises:
         ConfigError: ``out`` holds another run.
@@ -114,9 +175,7 @@ def finish(
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Told())
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)))
-    done, model = out / "final", trainer.model
-    if hasattr(model, "merge_and_unload"):  # PEFT's
-        model = model.merge_and_unload()
-    model.save_pretrained(done)
+    done = out / "final"
+    trainer.model.save_pretrained(done)
     tokenizer.save_pretrained(done)
     return done

@@ -16,7 +16,8 @@ class Setup:
     """Whose engine it is and which model it serves; every engine's first argument.
 
     ``model`` is a hub id, an absolute path (or a remote model's name), ``local_name`` a folder to look for in
-    ``models_dir`` first, ``adapter`` a LoRA folder, ``seed`` the seed of everything random.
+    ``models_dir`` first, ``adapter`` a folder with a LoRA or with all weights, trained further,
+    ``seed`` the seed of everything random.
     """
 
     agent: str

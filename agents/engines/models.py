@@ -74,12 +74,20 @@ def model_context(model: str) -> int:
     return int(AutoConfig.from_pretrained(model).get_text_config().max_position_embeddings)
 
 
+def is_whole(adapter: Path) -> bool:
+    """Whether the folder holds all weights of a model, trained further, instead of a LoRA's."""
+    return (adapter / "config.json").is_file() and not (adapter / "adapter_config.json").exists()
+
+
 def check_adapter(path: Path, model: str) -> None:
-    """Compare the shapes of the LoRA in ``path`` with the weights of ``model`` (path or hub id), by their headers.
+    """Compare the shapes of the LoRA, or the whole weights, in ``path`` with the weights of ``model`` (path or hub id),
+    by their headers.
 
     Raises:
         AdapterError: a file is missing or broken, or a matrix does not fit; names it and both sizes.
     """
+    if is_whole(path):
+        return _check_whole(path, model)
     config, weights = path / "adapter_config.json", path / "adapter_model.safetensors"
     for file in (config, weights):
         if not file.is_file():
@@ -103,6 +111,20 @@ def check_adapter(path: Path, model: str) -> None:
         if have != want:
             what = "inputs" if side == "A" else "outputs"
             raise AdapterError(f"adapter {path}: {name} has {have} {what}, the model {model} has {want} there")
+
+
+def _check_whole(path: Path, model: str) -> None:
+    try:
+        own = {name: shape for file in path.glob("*.safetensors") for name, shape in _shapes(file)}
+    except ValueError as error:
+        raise AdapterError(f"adapter {path}: broken file: {error}") from error
+    base = {name: shape for file in model_folder(model).glob("*.safetensors") for name, shape in _shapes(file)}
+    for name in sorted(base.keys() | own.keys()):
+        if own.get(name) != base.get(name):
+            raise AdapterError(
+                f"adapter {path}: its weights {name} are {own.get(name, 'missing')}, those of the model {model} are "
+                f"{base.get(name, 'missing')}"
+            )
 
 
 def _config_on_hub(model: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from agents.engines.base import Capabilities, Setup, room
 from agents.engines.batching import Batch, Row, TextStream
 from agents.engines.chat import encode_chat, encode_text
-from agents.engines.models import check_adapter, find_model, load_tokenizer, model_context
+from agents.engines.models import check_adapter, find_model, is_whole, load_tokenizer, model_context
 from agents.errors import AdapterError, EngineError, QueryTooLong
 from agents.messages import Piece, Request, ScoreRequest, Scores
 
@@ -105,7 +105,7 @@ class TransformersEngine:
         return Scores(tuple(logprobs), sum(len(prompt) + len(tail) for tail in tails))
 
     async def load_adapter(self, path: Path | None) -> None:
-        """Serve the LoRA in ``path`` (None: the bare model) once the running requests are through."""
+        """Serve the LoRA or the weights in ``path`` (None: the bare model) once the running requests are through."""
         if path is None and self._adapter is None:
             return
         if path is not None:
@@ -158,20 +158,34 @@ class TransformersEngine:
         return model
 
     def _swap(self, path: Path | None) -> None:
-        """Put the adapter at ``path`` into the model's layers, and the old one out of them."""
+        """Put the adapter at ``path`` in place, and the old one out of the model's layers."""
+        whole = self._weights(path) if path is not None and is_whole(path) else None
+        self._swap_lora(path if whole is None else None)
+        self._adapter = path
+        self._batch = Batch(self._model if whole is None else whole)  # nothing runs in the old one
+
+    def _weights(self, path: Path) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        like = self._model
+        return AutoModelForCausalLM.from_pretrained(path, dtype=like.dtype).to(like.device).eval()
+
+    def _swap_lora(self, path: Path | None) -> None:
+        if path is None and self._wrapped is None:
+            return
         try:
             with _LOADING:
                 from peft import PeftModel
         except ImportError as error:
             raise AdapterError(f"adapter {path}: the engine 'transformers' needs peft: pip install peft") from error
+        old = self._adapter if self._wrapped is not None else None
         if self._wrapped is not None:
             self._wrapped.unload()
-        old, self._adapter, self._wrapped = self._adapter, path, None
+        self._wrapped = None
         try:
             if path is not None:
                 self._wrapped = PeftModel.from_pretrained(self._model, str(path)).eval()
         except Exception as error:
-            self._adapter = old
             if old is not None:
                 self._wrapped = PeftModel.from_pretrained(self._model, str(old)).eval()
             raise AdapterError(f"adapter {path}: peft refuses it: {error}") from error

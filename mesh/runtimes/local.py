@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 from typing import Any
 
 from agents.errors import AgentDied
 from agents.host import Host
 from agents.messages import Accepted, Batch, Card, Key, NodeEvent, Query, Rejected
-from agents.spec import AgentSpec, open_host
+from agents.spec import AgentSpec, open_host, serve
 from mesh.directory import NOBODY, Directory
 
 log = logging.getLogger(__name__)
@@ -60,8 +59,8 @@ class LocalRuntime:
     async def status(self, agent: str) -> dict[str, Any]:
         return {"pid": os.getpid(), "gpus": [], **self._host(agent).status()}
 
-    async def load_adapter(self, agent: str, path: Path | None) -> None:
-        await self._host(agent).load_adapter(path)
+    async def serve(self, spec: AgentSpec) -> None:
+        await serve(self._host(spec.name), spec)
 
     async def close(self) -> None:
         for agent in list(self._hosts):

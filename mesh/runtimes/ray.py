@@ -89,8 +89,8 @@ class RayRuntime(RayTransport):
     async def status(self, agent: str) -> dict[str, Any]:
         return await self.reach(agent, self.handle(agent).status.remote(), self.probe_s)
 
-    async def load_adapter(self, agent: str, path: Path | None) -> None:
-        await self.reach(agent, self.handle(agent).load_adapter.remote(path), self.start_timeout_s)
+    async def serve(self, spec: AgentSpec) -> None:
+        await self.reach(spec.name, self.handle(spec.name).serve.remote(spec), self.start_timeout_s)
 
     async def close(self) -> None:
         await asyncio.gather(*(self.kill(agent) for agent in list(self._launched)))

@@ -76,7 +76,7 @@ def test_a_run_that_broke_off_goes_on(tmp_path: Path) -> None:
     calibrate(
         load(pool()), questions(6), tmp_path, agents=["sure"], progress=lambda name, done, all: steps.append(done)
     )
-    assert steps == [5, 6]
+    assert steps == [4, 5, 6]
     assert {json.loads(line)["question"] for line in file.read_text().splitlines()} == {f"q{i}" for i in range(6)}
 
 
@@ -85,6 +85,18 @@ def test_an_agent_told_its_scenario_is_asked_over_a_grid_of_alphas(tmp_path: Pat
         load(pool(defaults={**pool()["defaults"], "prompt": "scenario"})), questions(4), tmp_path, agents=["sure"]
     )
     assert result.calibration.alphas == (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def test_who_needs_no_draft_drafts_only_the_answer_that_it_must_give(tmp_path: Path) -> None:
+    asking = load(pool(defaults={"assessor": "first_token", "policy": "reliability", "prompt": "scenario"}))
+    seen: list[tuple[int, int]] = []
+    (result,) = calibrate(asking, questions(40), tmp_path, agents=["sure"], progress=lambda _, *told: seen.append(told))
+    assert seen[-1] == (240, 240)
+    lines = [json.loads(line) for line in (tmp_path / "sure.replies.jsonl").read_text().splitlines()]
+    assert {line["finish"] for line in lines} == {"declined"}
+    assert {line["path"][-1]["generated_tokens"] for line in lines} == {0}
+    assert len((tmp_path / "sure.forced.jsonl").read_text().splitlines()) == 40
+    assert (result.meta["n"], result.meta["accuracy"]) == (200, 0.75)
 
 
 def test_refused_drafts_are_no_rows(tmp_path: Path) -> None:
@@ -104,9 +116,8 @@ def test_what_cannot_be_calibrated(tmp_path: Path) -> None:
         ConfigError, match="assessor 'refusal' gives no score to fit: use first_token, likelihood, p_true"
     ):
         calibrate(plain, questions(2), tmp_path)
-    (tmp_path / "none.jsonl").write_text("")
     with pytest.raises(ConfigError, match="no reply has a score"):
-        fitted(tmp_path / "none.jsonl", questions(2))
+        fitted([])
 
 
 def test_validation_rows_are_those_of_the_hash() -> None:

@@ -1,14 +1,17 @@
-"""What a training run writes down without training anything: marks, the plan, and the pool file."""
+"""What a training run writes down without training anything: marks, the plan, the pool file, and how it is ended."""
 
 from __future__ import annotations
 
+import json
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from agents.errors import ConfigError
 from mesh.config import load
-from training.jobs import STAGES, Job, Plan, _pool
+from training.jobs import CANCEL, DRIVER, STAGES, Job, Plan, _pool, cancel, status
 from training.lab_questions import questions
 
 
@@ -22,6 +25,17 @@ def marked(one: Job) -> Job:
     for stage in STAGES:
         (one.out / f"{stage}.done").touch()
     return one
+
+
+def published(one: Job) -> Path:
+    """A version such as the last stage leaves it, but without weights."""
+    version = one.out / "versions" / "0123456789ab"
+    version.mkdir(parents=True)
+    (one.out / "current").write_text("0123456789ab\n")
+    document = json.loads(Path(load("lab").agents[1].assessor.options["calibration"]).read_text())
+    (version / "calibration.json").write_text(json.dumps(document))
+    (version / "report.json").write_text(json.dumps({"calibration": document["meta"]}))
+    return version
 
 
 def test_a_stage_that_is_done_is_not_done_again(tmp_path: Path) -> None:
@@ -39,14 +53,43 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
 
 
 def test_the_pool_file_has_the_trained_agents_in_their_places(tmp_path: Path) -> None:
-    path = _pool(load("lab"), {"micro": job(tmp_path, "micro")}, tmp_path)
-    (tmp_path / "micro" / "calibration").mkdir(parents=True)
-    calibration = (load("lab").agents[1].assessor.options["calibration"]).read_text()
-    (tmp_path / "micro" / "calibration" / "micro.json").write_text(calibration)
-    (tmp_path / "micro" / "rl" / "final").mkdir(parents=True)
-    pool = load(str(path))
+    one = job(tmp_path, "micro")
+    version = published(one)
+    pool = load(str(_pool(load("lab"), {"micro": one}, tmp_path)))
     assert [agent.name for agent in pool.agents] == ["nano", "micro", "mini", "base", "large"]
-    assert [agent.prompt for agent in pool.agents] == ["plain", "level", "plain", "plain", "plain"]
-    assert pool.agents[1].model == str(tmp_path / "micro" / "rl" / "final")
-    assert pool.agents[1].assessor.kind == "first_token"
+    micro = pool.named("micro")
+    assert (micro.adapter, micro.prompt, micro.assessor.kind) == (version, "level", "first_token")
+    assert micro.model == load("lab").named("micro").model
+    assert micro.assessor.options["calibration"] == version / "calibration.json"
     assert (pool.name, pool.understands) == ("lab-trained", load("lab").understands)
+
+
+def test_status_tells_how_far_each_agent_is(tmp_path: Path) -> None:
+    marked(job(tmp_path)).run("sample")
+    published(job(tmp_path))
+    begun = job(tmp_path, "micro")
+    begun.out.mkdir()
+    (begun.out / "plan.json").write_text("{}")
+    (begun.out / "progress.json").write_text(json.dumps({"stage": "sft", "done": 3, "all": 9, "pid": 7}))
+    (tmp_path / DRIVER).touch()
+    micro, nano = status(tmp_path)
+    assert (micro["agent"], micro["state"], micro["stage"], micro["done"], micro["of"]) == (
+        "micro",
+        "running",
+        "sft",
+        3,
+        9,
+    )
+    assert (nano["agent"], nano["state"], nano["version"]) == ("nano", "done", "0123456789ab")
+    os.utime(tmp_path / DRIVER, (time.time() - 100, time.time() - 100))  # a driver that has said nothing for long
+    assert status(tmp_path)[0]["state"] == "stopped"
+    with pytest.raises(ConfigError, match="holds no run"):
+        status(tmp_path / "nano")
+
+
+def test_only_what_runs_can_be_cancelled(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing runs in"):
+        cancel(tmp_path)
+    (tmp_path / DRIVER).touch()
+    cancel(tmp_path)
+    assert (tmp_path / CANCEL).exists()

@@ -16,12 +16,13 @@ from agents.prompts import REFUSAL
 from mesh.config import MeshConfig, load
 from mesh.questions import Question
 from training.label import Lesson, lessons, should_refuse
-from training.sample import Experience, sample
+from training.sample import Experience, experience, sample
 
 
 def known(right: int, of: int = 10, id: str = "q") -> Experience:
     answers = tuple(f"right {n}" if n < right else f"wrong {n}" for n in range(of))
-    return Experience(Question(id, "?", answer="right"), answers, tuple(n < right for n in range(of)))
+    flags = tuple(n < right for n in range(of))
+    return Experience(Question(id, "?", answer="right"), answers, flags, right * 2 > of)
 
 
 @pytest.mark.parametrize(
@@ -105,16 +106,17 @@ def test_sampling_grades_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     Dice.asked = 0
     seen: list[tuple[int, int]] = []
     first = sample(dice(), "dice", ASKED, tmp_path, samples=6, progress=lambda *told: seen.append(told))
-    assert Dice.asked == 180
-    assert seen[-1] == (180, 180)
+    assert Dice.asked == 210  # six times, and once as it must answer in its mesh
+    assert seen[-1] == (210, 210)
     for one in first:
         assert len(one.answers) == 6
         assert one.right == tuple(answer == "1" for answer in one.answers)
         assert one.competence == one.answers.count("1") / 6
+    assert len({one.forced for one in first}) == 1  # one seed, one throw
     assert 0 < sum(one.competence for one in first) < 30
     (tmp_path / "5.jsonl").unlink()
     assert sample(dice(), "dice", ASKED, tmp_path, samples=6) == first
-    assert Dice.asked == 210
+    assert Dice.asked == 240
     assert REFUSAL not in {answer for one in first for answer in one.answers}
 
 
@@ -132,11 +134,11 @@ class Flaky(Dice):
 
 def test_samples_that_failed_are_told_and_asked_again(tmp_path: Path) -> None:
     flaky = dice(engine={"kind": "tests.unit.test_labels:Flaky"})
-    with pytest.raises(MeshError, match=r"2 of 60 samples of 'dice' failed; first: .*out of memory"):
+    with pytest.raises(MeshError, match=r"3 of 90 samples of 'dice' failed; first: .*out of memory"):
         sample(flaky, "dice", ASKED, tmp_path, samples=2)
     Flaky.mended, Dice.asked = True, 0
     assert [len(one.answers) for one in sample(flaky, "dice", ASKED, tmp_path, samples=2)] == [2] * 30
-    assert Dice.asked == 2
+    assert Dice.asked == 3
 
 
 def test_sampling_says_what_is_wrong(tmp_path: Path) -> None:
@@ -144,6 +146,8 @@ def test_sampling_says_what_is_wrong(tmp_path: Path) -> None:
         sample(dice(), "other", ASKED, tmp_path)
     with pytest.raises(ConfigError, match="'x' has no answer"):
         sample(dice(), "dice", [Question("x", "why?")], tmp_path)
+    with pytest.raises(ConfigError, match=r"has no forced.jsonl; `mesh train sample` fills such a folder"):
+        experience(tmp_path, ASKED)
 
 
 def test_a_lesson_knows_whether_it_refuses() -> None:

@@ -144,7 +144,7 @@ def test_a_good_beginning_is_accepted_at_once_and_the_rest_follows() -> None:
 def test_a_policy_that_assesses_nothing_answers_without_a_scenario_or_a_refusal() -> None:
     bench = Bench(Always(), prompt="scenario")
     request = one(bench.ask(), Generate).request
-    assert (request.ban, request.messages) == (REFUSAL, prompted(QUESTION, 0.5, "scenario"))
+    assert (request.ban, request.messages) == (REFUSAL, QUESTION)
     assert kinds(bench.draft(Piece("so", 1, None, 2, "stop"))) == ["Accepted", "Emit", "End"]
     assert one(bench.out, End).hop.reason == ""  # nobody forced it
 

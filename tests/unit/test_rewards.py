@@ -6,35 +6,67 @@ import pytest
 
 from agents.prompts import REFUSAL
 from mesh.questions import Question
-from training.rewards import REWARDS, Localized
+from training.label import Lesson
+from training.rewards import REWARDS, Choice, Localized
 from training.rl import graded
 
 
 @pytest.mark.parametrize(
-    ("right", "refused", "alpha", "earned"),
+    ("choice", "earned"),
     [
-        (True, False, 0.2, 1.0),
-        (False, False, 0.2, 0.0),
-        (False, True, 0.2, 0.894427191),  # the square root of 0.8
-        (False, True, 0.5, 0.707106781),
-        (False, True, 0.8, 0.447213595),
-        (False, True, 0.0, 1.0),
-        (False, True, 1.0, 0.0),
+        (Choice(True, False, 0.2), 1.0),
+        (Choice(False, False, 0.2), 0.0),
+        (Choice(False, True, 0.2), 0.894427191),  # the square root of 0.8
+        (Choice(False, True, 0.5), 0.707106781),
+        (Choice(False, True, 0.8), 0.447213595),
+        (Choice(False, True, 0.0), 1.0),
+        (Choice(False, True, 1.0), 0.0),
     ],
 )
-def test_localized(right: bool, refused: bool, alpha: float, earned: float) -> None:
-    assert REWARDS["localized"]()(right, refused, alpha) == pytest.approx(earned)
+def test_localized(choice: Choice, earned: float) -> None:
+    assert REWARDS["localized"]()(choice) == pytest.approx(earned)
 
 
 def test_gamma_moves_the_point_where_answering_pays() -> None:
     reward = Localized(gamma=1.0)
     for p in (0.3, 0.7):
-        answering = p * reward(True, False, 0.5) + (1 - p) * reward(False, False, 0.5)
-        assert (answering > reward(False, True, 0.5)) is (p > 0.5)
+        answering = p * reward(Choice(True, False, 0.5)) + (1 - p) * reward(Choice(False, False, 0.5))
+        assert (answering > reward(Choice(False, True, 0.5))) is (p > 0.5)
 
 
-def test_a_batch_is_graded_row_by_row() -> None:
-    asked = [Question("1", "2+3=", "lab/add", None, "5"), Question("2", "7-9=", "lab/subtract", None, "-2")]
-    said = ["5", "-2", "-2", REFUSAL, "5"]
-    got = graded(asked, Localized())(said, place=[0, 0, 1, 1, 1], alpha=[0.5, 0.5, 0.5, 0.19, 0.5], prompts=["?"] * 5)
-    assert got == pytest.approx([1.0, 0.0, 1.0, 0.9, 0.0])
+@pytest.mark.parametrize(
+    ("choice", "earned"),
+    [
+        (Choice(True, False, 0.5, tokens=100), 0.9),
+        (Choice(True, False, 0.5, tokens=9000), 0.5),  # the cap
+        (Choice(False, False, 0.5, tokens=1), 0.0),
+        (Choice(False, True, 0.75, tokens=5), 0.5),
+    ],
+)
+def test_success_gated(choice: Choice, earned: float) -> None:
+    assert REWARDS["success_gated"]()(choice) == pytest.approx(earned)
+
+
+@pytest.mark.parametrize(
+    ("choice", "earned"),
+    [
+        (Choice(False, True, 0.75, competence=0.9), -1.0),  # refusing is worth .5, answering .9
+        (Choice(True, False, 0.75, competence=0.9), 0.25),
+        (Choice(False, False, 0.75, competence=0.9), -2.25),
+        (Choice(False, True, 0.75, competence=0.1), 0.0),  # the better of the two
+        (Choice(True, False, 0.75, competence=0.5), 5.0),  # as good as each other: the floor
+    ],
+)
+def test_boundary(choice: Choice, earned: float) -> None:
+    assert REWARDS["boundary"]()(choice) == pytest.approx(earned)
+
+
+def test_a_batch_is_graded_row_by_row_and_without_a_preference_only_right_counts() -> None:
+    add, subtract = (
+        Question("1", "2+3=", "lab/add", None, "5"),
+        Question("2", "7-9=", "lab/subtract", None, "-2"),
+    )
+    taught = [Lesson(add, 0.5, "5"), Lesson(subtract, 0.19, REFUSAL), Lesson(add, None, "5")]
+    said = ["5", "-2", "-2", REFUSAL, "5", REFUSAL, "5"]
+    got = graded(taught, Localized())(said, [[1]] * 7, place=[0, 0, 1, 1, 1, 2, 2], prompts=["?"] * 7)
+    assert got == pytest.approx([1.0, 0.0, 1.0, 0.9, 0.0, 0.0, 1.0])
