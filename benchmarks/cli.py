@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from agents.errors import QueryError
+
 app = typer.Typer(help="Numbers that anyone can repeat.", no_args_is_help=True)
 Out = Annotated[Path | None, typer.Option(help="Folder of the result file; default: benchmarks/results.")]
 
@@ -86,3 +88,81 @@ def lab(
         result = measure(count, seed, lambda: advance(False))
     print_table(rows(result))
     publish("lab", result, seed, out)
+
+
+@app.command("self-awareness")
+def self_awareness(
+    pool: Annotated[str, typer.Option(help="A pool of which agents were trained to know themselves.")] = "lab-mesh",
+    agent: Annotated[list[str] | None, typer.Option(help="Only this agent; may be repeated.")] = None,
+    count: Annotated[int, typer.Option("--questions", min=200, help="Asked of every agent.")] = 4000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the questions, and of the bootstrap.")] = 1,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for what agents reply; asked again, it goes on. Default: a passing one.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Agents examined at a time.")] = 2,
+    out: Out = None,
+) -> None:
+    """Do agents know what they know? Against their bare models, stage one alone, and judges from outside."""
+    from tempfile import TemporaryDirectory
+
+    from benchmarks.awareness_figures import draw, figures, keep, tables
+    from benchmarks.results import HERE, publish
+    from benchmarks.self_awareness import measure, trained
+    from mesh.config import load
+    from mesh.terminal import print_table, progress
+
+    config = load(pool)
+    make = config.question_maker
+    if make is None:
+        raise QueryError(f"pool: {pool!r} has no questions of its own, of which fresh ones could be asked")
+    names = trained(config, agent or ())
+    with TemporaryDirectory() as passing, progress(len(names)) as advance:
+        found = measure(pool, names, count, seed, work or Path(passing), lambda _: advance(False), processes)
+    result = {
+        "bench": "self_awareness",
+        "pool": config.name,
+        "seed": seed,
+        **figures(found, make(count, "test", seed), seed),
+    }
+    for rows in tables(result):
+        print_table(rows)
+    folder = out or HERE / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    draw(found, folder / "self_awareness.png")
+    keep(found, folder / "self_awareness.npz")
+    publish("self_awareness", result, seed, out)
+
+
+@app.command()
+def ablations(
+    run: Annotated[Path, typer.Option(help="Folder of the `mesh train self-awareness` that trained the agent.")],
+    pool: Annotated[str, typer.Option(help="The pool that was trained.")] = "lab-mesh",
+    agent: Annotated[str, typer.Option(help="Which of its agents.")] = "nano",
+    count: Annotated[int, typer.Option("--questions", min=200, help="Asked of every variant.")] = 4000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the questions, and of the bootstrap.")] = 1,
+    work: Annotated[Path, typer.Option(help="Folder for the variants; asked again, it goes on.")] = Path("ablations"),
+    out: Out = None,
+) -> None:
+    """What each part of the training is for: an agent trained without it. Takes minutes a variant."""
+    from benchmarks.ablations import VARIANTS, measure, train
+    from benchmarks.awareness_figures import digits
+    from benchmarks.results import publish
+    from mesh.config import load
+    from mesh.terminal import print_table, progress
+    from training.recipes import usual
+
+    config = load(pool)
+    plan = usual(config)
+    with progress(len(VARIANTS)) as advance:
+        train(config, agent, plan, run, work, lambda _: advance(False))
+    rows = measure(config, agent, plan, config.question_maker(count, "test", seed), work, seed)
+    keys = ("accuracy", "f1", "auroc", "auroc_cell", "ece", "task_accuracy")
+    print_table(
+        [
+            {"": row["variant"], **{key: digits(row[key]) for key in keys}}
+            | {f"share at {alpha}": digits(share, 2) for alpha, share in row["reward_share"].items()}
+            for row in rows
+        ]
+    )
+    result = {"bench": "ablations", "pool": config.name, "agent": agent, "seed": seed, "n": count, "variants": rows}
+    publish(f"ablations_{agent}", result, seed, out)

@@ -295,6 +295,35 @@ def status(name: Name = None, address: Address = None, as_json: AsJson = False) 
 
 
 @app.command()
+def publish(
+    agent: Annotated[str, typer.Argument(help="Which agent.")],
+    version: Annotated[
+        Path, typer.Argument(help="Its new adapter; where training made it, with calibration.", file_okay=False)
+    ],
+    name: Name = None,
+    address: Address = None,
+) -> None:
+    """Have an agent of a running mesh serve another version; no query is lost."""
+    from mesh.running import connect
+
+    with connect(name, address) as mesh:
+        mesh.update_agent(agent, version)
+    typer.echo(f"{agent} serves {version}; back: `mesh rollback {agent}`")
+
+
+@app.command()
+def rollback(
+    agent: Annotated[str, typer.Argument(help="Which agent.")], name: Name = None, address: Address = None
+) -> None:
+    """Have an agent of a running mesh serve what it served before its last update."""
+    from mesh.running import connect
+
+    with connect(name, address) as mesh:
+        mesh.rollback_agent(agent)
+    typer.echo(f"{agent} serves its earlier version again")
+
+
+@app.command()
 def up(
     pool: Annotated[str, typer.Argument(help="A ready pool (see `mesh pools`) or a YAML file.")],
     name: Annotated[str | None, typer.Option(help="What to call the mesh; default: as the pool.")] = None,

@@ -21,7 +21,6 @@ from mesh.questions import Part, Question
 if TYPE_CHECKING:
     from training.label import Lesson
 
-OWN_ROWS: dict[Part, int] = {"train": 12_000, "validation": 2_000}  # where a pool has questions of its own
 Pool: TypeAlias = Annotated[str, typer.Option(help="A ready pool's name, or a YAML file.")]
 Agent: TypeAlias = Annotated[str, typer.Option(help="Which of its agents.")]
 Samples: TypeAlias = Annotated[Path, typer.Option(help="Folder that `mesh train sample` filled.")]
@@ -100,6 +99,7 @@ def _rows(
 ) -> list[Question]:
     from mesh.questions import read_questions
     from training.calibrate import of_tasks, rows_of
+    from training.recipes import OWN_ROWS
 
     if data:
         rows = {row.id: row for name in data for row in read_questions(name)[0]}  # files may share rows

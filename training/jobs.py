@@ -124,19 +124,21 @@ class Job:
     def _calibrate(self, told: _Told) -> None:
         """Examine what is about to be published."""
         stages = [name for name in ("sft", "rl") if getattr(self.plan, name) is not None]
-        shutil.rmtree(self.candidate, ignore_errors=True)  # replies of other weights are none of these
-        as_kept(self.out / stages[-1] / "final", self.candidate, self._bare(), self.config.named(self.agent).model)
+        shutil.rmtree(self.candidate, ignore_errors=True)
+        for stage, place in zip(reversed(stages), (self.candidate, self.candidate / "sft"), strict=False):
+            as_kept(self.out / stage / "final", place, self._bare(), self.model_name)
         config = with_overrides(
             self.config, runtime="local", agents=[self.settings(self.candidate)], entry=None, topology="cascade"
         )
+        replies = self.out / "calibration" / digest(self.candidate)[:12]  # those of other weights are none of these
         (result,) = calibrate(
-            config, self.plan.validation, self.out / "calibration", self.models_dir,
+            config, self.plan.validation, replies, self.models_dir,
             progress=lambda _, done, total: told(done, total),
         )  # fmt: skip
         shutil.copy(result.path, self.candidate / "calibration.json")
         packages = {name: version(name) for name in ("torch", "transformers", "trl", "peft")}
         serving = {"assessor": "first_token", "prompt": self.style}
-        model = {"model": self.config.named(self.agent).model, "weights_sha256": digest(self.candidate)}
+        model = {"model": self.model_name, "weights_sha256": digest(self.candidate)}
         report = {"agent": self.agent, **model, **self.facts(), "packages": packages, "calibration": result.meta}
         for name, content in {"agent": serving, "report": report}.items():
             (self.candidate / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -156,8 +158,14 @@ class Job:
         return self.plan.style or style_of(self.config)
 
     @property
+    def model_name(self) -> str:
+        """Its bare model's name on the hub, or the last folders of its place here."""
+        model = self.config.named(self.agent).model
+        return "/".join(Path(model).parts[-2:]) if Path(model).is_absolute() else model
+
+    @property
     def candidate(self) -> Path:
-        """What is examined, and then published."""
+        """What is examined, and then published; ``sft`` in it is what stage one alone had taught."""
         return self.out / "candidate"
 
     @property

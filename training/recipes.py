@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from agents.errors import ConfigError
 from mesh.config import MeshConfig
+from mesh.questions import Part
+from training.jobs import Plan
 from training.label import SIZE
 from training.rl import RlRecipe
 from training.sft import SftRecipe
 
+OWN_ROWS: dict[Part, int] = {"train": 12_000, "validation": 2_000}  # where a pool has questions of its own
 T = TypeVar("T", SftRecipe, RlRecipe)
 
 
@@ -21,6 +25,20 @@ def recipes(config: MeshConfig) -> tuple[int, SftRecipe, RlRecipe]:
         return 60_000, SftRecipe(3.0, 1.5e-3, 64), RlRecipe(800, 1e-4, 32, 8)
     adapters = {"at_once": 8, "rank": 16}
     return SIZE, SftRecipe(3.0, 2e-4, 32, **adapters), RlRecipe(300, 2e-5, 16, 8, **adapters)
+
+
+def usual(config: MeshConfig, seed: int = 0) -> Plan:
+    """How a pool with questions of its own is trained: what `mesh train self-awareness` does without options.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    make = config.question_maker
+    if make is None:
+        raise ConfigError(f"pool: {config.name!r} has no questions of its own")
+    size, sft, rl = recipes(config)
+    rows = {part: tuple(make(count, part, seed)) for part, count in OWN_ROWS.items()}
+    return Plan(rows["train"], rows["validation"], size=size, sft=sft, rl=rl, seed=seed)
 
 
 def changed(recipe: T, **changes: Any) -> T:

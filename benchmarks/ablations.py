@@ -1,0 +1,144 @@
+"""What each part of the training is for: one agent trained without it, and examined as the whole is.
+
+Variants begin from the same samples, and from the same first stage where they share it, so that they differ in one
+thing only.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.calibration import Calibration
+from agents.errors import ConfigError
+from benchmarks.assessment import choices, interval, reward_share, verdicts
+from benchmarks.awareness_figures import KEYS, RESAMPLES, means
+from benchmarks.judges.base import cell
+from benchmarks.self_awareness import ALPHAS, SURE, examined
+from mesh.askfile import Job as Ask
+from mesh.askfile import ask_all
+from mesh.client import Mesh
+from mesh.config import AgentConfig, MeshConfig, alone, with_overrides
+from mesh.questions import Question
+from training.examine import agent_limits
+from training.jobs import Job, Plan
+
+FIXED = (0.2, 0.5, 0.8)
+REFUSED = 300  # questions, of which the refusals are measured
+VARIANTS: dict[str, Callable[[Plan], Plan]] = {
+    "SFT + RL": lambda plan: plan,
+    "SFT only": lambda plan: replace(plan, rl=None),
+    "RL only": lambda plan: replace(plan, sft=None),
+    "rewards for the draft alone": lambda plan: replace(plan, rl=plan.rl and replace(plan.rl, forced=0.0)),
+    "no scenario in the prompt": lambda plan: replace(plan, style="plain", alphas=(0.5,)),
+    "three fixed alphas": lambda plan: replace(plan, alphas=FIXED),
+    "reasoned refusals": lambda plan: replace(plan, reasons=True),
+}
+SHARES_SFT = ("SFT only", "rewards for the draft alone")
+
+
+def train(config: MeshConfig, name: str, plan: Plan, run: Path, work: Path, done: Callable[[str], None]) -> None:
+    """Train all variants of one agent, from the samples of a ``run`` of ``mesh train self-awareness``; in ``work``.
+
+    Raises:
+        ConfigError: the run has not sampled the agent, or is not done.
+    """
+    if not (run / name / "publish.done").exists():
+        raise ConfigError(f"run: {run} has not trained {name!r}; `mesh train self-awareness --out {run}` does")
+    for variant, changed in VARIANTS.items():
+        job = Job(config, name, changed(plan), work / variant / name, None)
+        _begun(run / name, job.out, "sample", "samples")
+        if variant == "SFT + RL" or variant in SHARES_SFT:
+            _begun(run / name, job.out, "sft", "sft")
+        if variant == "SFT + RL":
+            _begun(run / name, job.out, "rl", "rl")
+        for stage in ("sample", "sft", "rl", "calibrate", "publish"):
+            job.run(stage)
+        done(variant)
+
+
+def _begun(run: Path, out: Path, stage: str, folder: str) -> None:
+    """Take over a stage that is the same."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / f"{stage}.done").exists():
+        shutil.copytree(run / folder, out / folder, dirs_exist_ok=True)
+        (out / f"{stage}.done").touch()
+
+
+def measure(
+    config: MeshConfig, name: str, plan: Plan, asked: Sequence[Question], work: Path, seed: int
+) -> list[dict[str, Any]]:
+    """A row of figures for each variant, means over five preferences, with bootstrap intervals over the questions."""
+    cells = np.asarray([cell(question) for question in asked])
+    rng = np.random.default_rng(seed)
+    draws = [rng.integers(len(asked), size=len(asked)) for _ in range(RESAMPLES)]
+    rows = [_none(config, name, asked, cells, plan, work)]
+    for variant, changed in VARIANTS.items():
+        job = Job(config, name, changed(plan), work / variant / name, None)
+        agent = alone(config, config.named(name), **_settings(job)).agents[0]
+        told = ALPHAS if agent.prompt != "plain" else (config.alpha,)
+        exams = examined(config, agent, asked, told, work / variant / "exams")
+        scores = np.array([[exam.score for exam in exams[alpha]] for alpha in told])
+        scores = np.broadcast_to(scores, (len(ALPHAS), len(asked)))
+        right = np.array([exam.right for exam in exams[told[0]]])
+        calibration = Calibration.load(job.version / "calibration.json")
+        p = np.array([[calibration(s, alpha) for s in row] for alpha, row in zip(ALPHAS, scores, strict=True)])
+        found = _figures(p, scores > SURE, right, cells)
+        drawn = [means([verdicts(each[at], right[at], cells[at]) for each in p]) for at in draws]
+        found["ci"] = {key: interval([row[key] for row in drawn if row[key] is not None]) for key in KEYS}
+        found["tokens_of_a_refusal"] = _tokens(config, agent, asked[:REFUSED])
+        rows.append({"variant": variant, **found})
+    return rows
+
+
+def _settings(job: Job) -> dict[str, Any]:
+    return {key: value for key, value in job.settings(job.version).items() if key != "name"}
+
+
+def _none(
+    config: MeshConfig, name: str, asked: Sequence[Question], cells: Any, plan: Plan, work: Path
+) -> dict[str, Any]:
+    """The bare model, which has never been told that it may refuse: its P(refusal) is noise."""
+    from training.calibrate import fitted
+
+    settings = {"adapter": None, "assessor": "first_token", "prompt": "level"}
+    agent = alone(config, config.named(name), **settings).agents[0]
+    fit = examined(config, agent, plan.validation, (0.5,), work / "none" / "fit")[0.5]
+    exams = examined(config, agent, asked, ALPHAS, work / "none" / "exams")
+    calibration = fitted(fit)
+    scores = np.array([[exam.score for exam in exams[alpha]] for alpha in ALPHAS])
+    right = np.array([exam.right for exam in exams[ALPHAS[0]]])
+    p = np.array([[calibration(score, 0.5) for score in row] for row in scores])
+    return {"variant": "none", **_figures(p, scores > SURE, right, cells), "ci": None, "tokens_of_a_refusal": None}
+
+
+def _figures(p: Any, answers: Any, right: Any, cells: Any) -> dict[str, Any]:
+    by_alpha: dict[str, Mapping[str, Any]] = {
+        f"{alpha:g}": {**choices(answers[place], right), "reward_share": reward_share(answers[place], right, alpha)}
+        for place, alpha in enumerate(ALPHAS)
+    }
+    return {
+        **means([verdicts(each, right, cells) for each in p]),
+        "task_accuracy": float(right.mean()),
+        "answer_rate": {alpha: row["answer_rate"] for alpha, row in by_alpha.items()},
+        "reward_share": {alpha: row["reward_share"] for alpha, row in by_alpha.items()},
+    }
+
+
+def _tokens(config: MeshConfig, agent: AgentConfig, asked: Sequence[Question]) -> float | None:
+    """How much it writes when it refuses in its own words, on average."""
+    spent: list[int] = []
+
+    def record(_: Any, outcome: Any) -> None:
+        spent.extend(hop.generated_tokens for hop in getattr(outcome, "path", ()) if outcome.finish == "declined")
+
+    drafting = alone(config, agent, assessor="refusal", policy="refusal")
+    with Mesh(with_overrides(drafting, runtime="local")) as mesh:
+        jobs = [Ask(question, 0.2) for question in asked]
+        ask_all(mesh, jobs, record, agent_limits(config, agent), may_decline=True)
+    return float(np.mean(spent)) if spent else None

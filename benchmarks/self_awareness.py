@@ -1,0 +1,194 @@
+"""Do agents know themselves? Each trained agent against its bare model, its first stage, and judges from outside.
+
+Truth is whether the answer is right that an agent gives when it must answer; its verdict is p >= .5, its choice what
+its own refusal says (P(refusal) >= .5).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.calibration import Calibration
+from agents.errors import ConfigError
+from benchmarks import unseen
+from benchmarks.assessment import Bools, Floats
+from benchmarks.judges import JUDGES
+from mesh.config import AgentConfig, MeshConfig, alone, load, with_overrides
+from mesh.questions import Question
+from training.examine import Exam, examine
+from training.fit import fit
+from training.sample import sample
+
+ALPHAS = (0.1, 0.2, 0.5, 0.8, 0.9)
+SAMPLES = 4  # of each question, for the competence at which an agent switches
+JUDGED = 12_000  # questions that judges learn from: those that an agent is sampled on
+VALIDATION = 2_000
+OUTSIDE = 1_400  # longer questions; half as many of tasks that nobody has seen
+SURE = math.log(2)  # the score, -log P(refusal), from which on it would sooner answer
+UNTRAINED = ("likelihood", "p_true")  # assessors of the bare model
+
+
+@dataclass(slots=True)
+class Seen:
+    """One agent on Q questions: the bare model's answers and samples, and what it says of itself after each stage."""
+
+    agent: str
+    base: Bools
+    competence: Floats
+    scores: dict[str, Floats] = field(default_factory=dict)  # stage -> (A, Q): -log P(refusal)
+    right: dict[str, Bools] = field(default_factory=dict)  # stage -> (Q,)
+    p: Floats = field(default_factory=lambda: np.zeros((0, 0)))  # (A, Q), of the last stage
+    judges: dict[str, tuple[Floats, Bools]] = field(default_factory=dict)  # name -> p, and the truth it is held to
+    outside: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def answers(self, stage: str) -> Bools:
+        """Its choices, (A, Q)."""
+        chosen: Bools = self.scores[stage] > SURE
+        return chosen
+
+
+def trained(config: MeshConfig, names: Sequence[str] = ()) -> list[str]:
+    """Agents of a pool that were trained to know themselves, or those named.
+
+    Raises:
+        ConfigError: one of them was not.
+    """
+    able = [agent.name for agent in config.agents if agent.adapter and agent.assessor.kind == "first_token"]
+    for name in names:
+        if config.named(name).name not in able:
+            raise ConfigError(f"agent {name!r} was not trained to know itself; in this pool were: {', '.join(able)}")
+    if not able:
+        raise ConfigError(f"pool {config.name!r}: no agent was trained; `mesh train self-awareness` trains them")
+    return list(names) or able
+
+
+def measure(
+    pool: str,
+    agents: Sequence[str],
+    count: int,
+    seed: int,
+    work: Path,
+    done: Callable[[str], None],
+    processes: int = 2,
+) -> list[Seen]:
+    """Examine agents side by side, each in a process of its own; replies go into ``work``."""
+    found: dict[str, Seen] = {}
+    jobs = [(pool, name, count, seed, work / name) for name in agents]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        for future in as_completed([pool.submit(_one, *job) for job in jobs]):
+            seen = future.result()
+            found[seen.agent] = seen
+            done(seen.agent)
+    return [found[name] for name in agents]
+
+
+def _one(pool: str, name: str, count: int, seed: int, work: Path) -> Seen:
+    config = with_overrides(load(pool), runtime="local")
+    make = config.question_maker
+    assert make is not None
+    asked = make(count, "test", seed)
+    agent = config.named(name)
+    bare = {"adapter": None, "prompt": "plain", "assessor": "refusal"}
+    known = sample(alone(config, agent, **bare), name, asked, work / "samples", samples=SAMPLES, seed=seed)
+    assert len(known) == len(asked)
+    seen = Seen(name, np.array([one.forced for one in known]), np.array([one.competence for one in known]))
+    assert agent.adapter is not None
+    stages = {"sft": agent.adapter / "sft", "rl": agent.adapter}
+    for stage, adapter in stages.items():
+        if adapter.exists():
+            exams = examined(config, agent, asked, ALPHAS, work / stage, adapter=str(adapter))
+            seen.scores[stage] = np.array([[exam.score for exam in exams[alpha]] for alpha in ALPHAS])
+            seen.right[stage] = np.array([exam.right for exam in exams[ALPHAS[0]]])
+    calibration = Calibration.load(agent.assessor.options["calibration"])
+    seen.p = np.array(
+        [[calibration(score, alpha) for score in row] for alpha, row in zip(ALPHAS, seen.scores["rl"], strict=True)]
+    )
+    learnt, checked = make(JUDGED, "train", 0), make(VALIDATION, "validation", 0)
+    _outsiders(config, agent, seen, asked, learnt, checked, work)
+    _insiders(config, agent, seen, asked, checked, work)
+    _outside(config, agent, seen, seed, calibration, work)
+    return seen
+
+
+def examined(
+    config: MeshConfig,
+    agent: AgentConfig,
+    asked: Sequence[Question],
+    alphas: Sequence[float],
+    work: Path,
+    **changes: Any,
+) -> dict[float, list[Exam]]:
+    """Exams by alpha, in the order of the questions."""
+    one = alone(config, agent, **changes)
+    exams = examine(one, one.agents[0], asked, alphas, work)
+    place = {question.id: number for number, question in enumerate(asked)}
+    by_alpha: dict[float, list[Exam]] = {alpha: [] for alpha in alphas}
+    for exam in sorted(exams, key=lambda exam: place[exam.question.id]):
+        by_alpha[exam.alpha].append(exam)
+    assert all(len(each) == len(asked) for each in by_alpha.values())
+    return by_alpha
+
+
+def _outsiders(
+    config: MeshConfig,
+    agent: AgentConfig,
+    seen: Seen,
+    asked: Sequence[Question],
+    learnt: Sequence[Question],
+    checked: Sequence[Question],
+    work: Path,
+) -> None:
+    """Judges learn from the questions that the agent learnt from, and from those its calibration was fitted on; they
+    say of the trained agent whether it will be right.
+    """
+    rows = {question.id: question for question in (*learnt, *checked)}
+    exams = examined(config, agent, list(rows.values()), (0.5,), work / "judged")[0.5]
+    for name, kind in JUDGES.items():
+        judge = kind()
+        judge.fit([exam.question for exam in exams], [exam.right for exam in exams])
+        seen.judges[name] = (np.asarray(judge.predict(asked)), seen.right["rl"])
+
+
+def _insiders(
+    config: MeshConfig,
+    agent: AgentConfig,
+    seen: Seen,
+    asked: Sequence[Question],
+    checked: Sequence[Question],
+    work: Path,
+) -> None:
+    """What the bare model can tell of its own answers without training, calibrated on the same validation rows."""
+    ways: dict[str, dict[str, Any]] = {name: {"assessor": name, "prompt": "plain"} for name in UNTRAINED}
+    ways["refusal, untrained"] = {"assessor": "first_token"}
+    for name, settings in ways.items():
+        place = work / name.partition(",")[0]
+        fitted = examined(config, agent, checked, (0.5,), place / "fit", adapter=None, **settings)[0.5]
+        exams = examined(config, agent, asked, (0.5,), place, adapter=None, **settings)[0.5]
+        curve = fit({0.5: [(exam.score, exam.right) for exam in fitted if exam.score is not None]})
+        p = [0.0 if exam.score is None else curve(exam.score, 0.5) for exam in exams]
+        seen.judges[name] = (np.array(p), np.array([exam.right for exam in exams]))
+
+
+def _outside(
+    config: MeshConfig, agent: AgentConfig, seen: Seen, seed: int, calibration: Calibration, work: Path
+) -> None:
+    """Longer questions, and tasks that no agent has seen; asked although the pool says that it cannot read these."""
+    config = with_overrides(config, understands=None)
+    for name, tasks, count in (("longer", unseen.LONGER, OUTSIDE), ("unseen", unseen.UNSEEN, OUTSIDE // 2)):
+        asked = unseen.questions(tasks, count, seed)
+        exams = examined(config, agent, asked, (0.2, 0.5), work / name)
+        scores = np.array([[exam.score for exam in exams[alpha]] for alpha in (0.2, 0.5)])
+        seen.outside[name] = {
+            "questions": asked,
+            "right": np.array([exam.right for exam in exams[0.5]]),
+            "refused": scores[0] <= SURE,
+            "p": np.array([calibration(score, 0.5) for score in scores[1]]),
+        }
