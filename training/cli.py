@@ -327,6 +327,25 @@ def status(out: Annotated[Path, typer.Option(help="The folder of `mesh train sel
 
 
 @app.command()
+def diagnose(
+    trace: Annotated[Path, typer.Argument(help="A trace, as `trace: FILE` in a pool or `mesh ask --trace` writes it.")],
+) -> None:
+    """What a trace tells of agents that do not know themselves: failure signatures, their evidence, their remedies."""
+    from mesh.terminal import print_table
+    from training.diagnose import diagnose, read_trace
+
+    answered, feedback = read_trace(trace)
+    found = diagnose(answered, feedback)
+    told = f"{len(answered)} answered queries, {len(feedback)} with feedback"
+    if not feedback:
+        told += "; without feedback nothing can be said about wrong answers"
+    Console().print(told if found else f"{told}: nothing is wrong that these could show")
+    if found:
+        columns = ("signature", "agent", "evidence", "remedy")
+        print_table([{name: getattr(one, name) for name in columns} for one in found])
+
+
+@app.command()
 def cancel(out: Annotated[Path, typer.Option(help="The folder of `mesh train self-awareness`.")]) -> None:
     """End a training run; the same command goes on later where it stopped."""
     from training.jobs import cancel

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -172,3 +173,15 @@ def test_a_restarted_agent_is_reached_the_first_time(open_mesh: Opener) -> None:
     assert until(lambda: row(pool, "b")["state"] == "up" and row(pool, "b").get("pid") not in (pid, None))
     time.sleep(0.5)  # a has heard of it
     assert [(hop.agent, hop.verdict) for hop in pool.ask("count").path] == [("a", "refused"), ("b", "answered")]
+
+
+def test_who_was_updated_comes_back_with_its_version(open_mesh: Opener, tmp_path: Path) -> None:
+    """And nobody is lost while it is away."""
+    pool = open_mesh({"a": {"answer": WORDS}, "b": {"answer": WORDS}})
+    pool.update_agent("a", tmp_path)
+    assert row(pool, "a")["adapter"] == str(tmp_path)
+    pid = kill(pool, "a")
+    assert_back_to_normal(pool, "a", pid)
+    assert row(pool, "a")["adapter"] == str(tmp_path)
+    pool.rollback_agent("a")
+    assert row(pool, "a")["adapter"] == ""
