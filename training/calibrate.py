@@ -11,7 +11,7 @@ from typing import Any
 from agents.calibration import Calibration
 from agents.errors import ConfigError, MeshError
 from mesh.config import AgentConfig, MeshConfig
-from mesh.questions import Part, Question, split
+from mesh.questions import Question
 from training.examine import Exam, examine
 from training.fit import fit
 from training.threshold import Judged
@@ -33,23 +33,6 @@ class Result:
     def meta(self) -> dict[str, Any]:
         meta: dict[str, Any] = json.loads(self.calibration.meta)
         return meta
-
-
-def rows_of(
-    part: Part,
-    questions: Iterable[Question],
-    tasks: Sequence[str] = (),
-    limit: int | None = None,
-) -> list[Question]:
-    """The rows of one part among ``questions`` (by a hash of their ids), of some tasks, at most ``limit`` a task.
-
-    Raises:
-        ConfigError: there are none.
-    """
-    rows = [row for row in questions if row.answer is not None and split(row.id) == part]
-    if not rows:
-        raise ConfigError(f"data: no row with an answer is of the {part} part (which is told by a hash of the ids)")
-    return of_tasks(rows, tasks, limit)
 
 
 def of_tasks(questions: Iterable[Question], tasks: Sequence[str] = (), limit: int | None = None) -> list[Question]:

@@ -97,13 +97,17 @@ def calibrate(
 def _rows(
     part: Part, config: MeshConfig, data: Sequence[str], tasks: Sequence[str], limit: int | None, seed: int
 ) -> list[Question]:
-    from mesh.questions import read_questions
-    from training.calibrate import of_tasks, rows_of
+    from training.calibrate import of_tasks
+    from training.data import rows
     from training.recipes import OWN_ROWS
 
     if data:
-        rows = {row.id: row for name in data for row in read_questions(name)[0]}  # files may share rows
-        return rows_of(part, rows.values(), tasks, limit)
+        found = {row.id: row for name in data for row in rows(name, part) if row.answer is not None}  # they may share
+        if not found:
+            raise ConfigError(
+                f"data: no row with an answer is of the {part} part (a file's is told by its ids' hashes)"
+            )
+        return of_tasks(found.values(), tasks, limit)
     make = config.question_maker
     if make is None:
         raise QueryError(

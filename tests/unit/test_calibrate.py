@@ -12,8 +12,8 @@ from agents.calibration import Calibration
 from agents.errors import ConfigError
 from mesh.assemble import agent_specs
 from mesh.config import load
-from mesh.questions import Question, split
-from training.calibrate import calibrate, fitted, rows_of
+from mesh.questions import Question
+from training.calibrate import calibrate, fitted, of_tasks
 
 
 def pool(**settings: Any) -> dict[str, Any]:
@@ -120,14 +120,8 @@ def test_what_cannot_be_calibrated(tmp_path: Path) -> None:
         fitted([])
 
 
-def test_validation_rows_are_those_of_the_hash() -> None:
-    rows = rows_of("validation", questions(200))
-    assert 20 < len(rows) < 60
-    assert all(split(row.id) == "validation" for row in rows)
-    assert len(rows_of("validation", questions(200), limit=3)) == 3
-    train = rows_of("train", questions(200))
-    assert len(train) + len(rows) == 200
+def test_rows_of_some_tasks() -> None:
+    assert len(of_tasks(questions(200), limit=3)) == 3
+    assert of_tasks(questions(5), ["task"]) == questions(5)
     with pytest.raises(ConfigError, match="no row is of task 'other'; there are task"):
-        rows_of("validation", questions(200), tasks=["other"])
-    with pytest.raises(ConfigError, match="of the validation part"):
-        rows_of("validation", [])
+        of_tasks(questions(200), tasks=["other"])
