@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
@@ -20,7 +18,6 @@ from agents.messages import Card
 from agents.node import Links, Node, Settings
 from agents.plugins import build
 from agents.policies import POLICIES
-from agents.prompts import Style
 
 Plugin = tuple[str, Mapping[str, Any]]  # kind, options
 
@@ -70,26 +67,6 @@ def check(spec: AgentSpec) -> None:
         raise ConfigError(
             f"agent {spec.name!r}: policy {spec.policy[0]!r} needs a probability, which assessor "
             f"{spec.assessor[0]!r} does not give: use {able}, or policy 'refusal'"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """What an agent's training ends in: an adapter (None: the bare model), and where they change along with it, the
-    assessor with its calibration, and how alpha is told.
-    """
-
-    adapter: Path | None
-    assessor: Plugin | None = None
-    prompt: Style | None = None
-
-    def of(self, spec: AgentSpec) -> AgentSpec:
-        """An agent that serves this version."""
-        return dataclasses.replace(
-            spec,
-            setup=dataclasses.replace(spec.setup, adapter=self.adapter),
-            assessor=self.assessor or spec.assessor,
-            settings=dataclasses.replace(spec.settings, prompt=self.prompt or spec.settings.prompt),
         )
 
 

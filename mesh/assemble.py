@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from agents.calibration import Calibration
 from agents.engines.base import Setup
-from agents.errors import ConfigError
 from agents.messages import Card
 from agents.node import Settings
-from agents.spec import AgentSpec, Version, check
+from agents.spec import AgentSpec, check
 from mesh.config import AgentConfig, MeshConfig
 
 WITHOUT_GPUS = ("scripted", "openai", "replay")  # engines whose work, if any, is done elsewhere
@@ -24,27 +22,6 @@ def models_folder(given: str | Path | None) -> Path | None:
     """
     folder = given or os.environ.get("MESH_MODELS")
     return Path(folder).expanduser().resolve() if folder else None
-
-
-def read_version(adapter: str | Path | None) -> Version:
-    """The version in a folder: an adapter and, where training has put ``agent.json`` beside it, how it assesses itself
-    and is told alpha.
-
-    Raises:
-        ConfigError: ``agent.json`` cannot be read.
-    """
-    if adapter is None:
-        return Version(None)
-    folder = Path(adapter).resolve()
-    file = folder / "agent.json"
-    if not file.exists():
-        return Version(folder)
-    try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        kind, prompt = told["assessor"], told["prompt"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{file}: {error!r}; it must be an object with 'assessor' and 'prompt'") from None
-    return Version(folder, (kind, {"calibration": Calibration.load(folder / "calibration.json").to_json()}), prompt)
 
 
 def agent_specs(config: MeshConfig, models_dir: Path | None = None) -> dict[str, AgentSpec]:

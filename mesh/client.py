@@ -19,13 +19,14 @@ from msgspec.structs import replace
 from agents.errors import AgentError, MeshError, QueryError
 from agents.messages import Outcome, Query, Reply, given_id
 from mesh.asking import ask as ask_owner
-from mesh.assemble import agent_spec, agent_specs, models_folder, read_version
+from mesh.assemble import agent_spec, agent_specs, models_folder
 from mesh.background import Background, closed
 from mesh.config import AgentConfig, MeshConfig, load, with_overrides
 from mesh.control import Control, open_control
 from mesh.owner import Owner
 from mesh.query import Asked, checked_query, flag, whole
 from mesh.tracing import Trace
+from mesh.versions import read_version
 
 T = TypeVar("T")
 _KEPT = 10_000  # replies remembered for feedback

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from agents.spec import AgentSpec, Version
+from agents.spec import AgentSpec
 from mesh.config import MeshConfig
 from mesh.directory import Directory
 from mesh.runtimes.base import Runtime
 from mesh.supervisor import Supervisor, Trace
+from mesh.versions import Version
 
 
 class Control(Protocol):

@@ -19,7 +19,7 @@ import ray
 
 from agents.actor import CALLS, NAMESPACE, PROBE_S
 from agents.errors import ConfigError, MeshClosed, MeshError
-from agents.spec import AgentSpec, Version
+from agents.spec import AgentSpec
 from mesh.assemble import agent_specs, models_folder
 from mesh.client import Mesh
 from mesh.config import MeshConfig, load, with_overrides
@@ -28,6 +28,7 @@ from mesh.directory import Directory
 from mesh.runtimes.ray import RayRuntime, is_ray_start, join_cluster, starter
 from mesh.supervisor import Supervisor
 from mesh.tracing import Trace
+from mesh.versions import Version
 
 log = logging.getLogger(__name__)
 EMBEDDED = "lab"  # the pool that is asked where no mesh is up

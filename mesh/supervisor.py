@@ -14,9 +14,10 @@ from typing import Any, Literal, TypeAlias
 
 from agents.errors import AgentError, ConfigError
 from agents.messages import Card, NodeEvent, PeerDown, PeerUp, Rewired
-from agents.spec import AgentSpec, Version
+from agents.spec import AgentSpec
 from mesh.directory import Directory
 from mesh.runtimes.base import Runtime
+from mesh.versions import Version
 from topologies import Topology
 
 log = logging.getLogger(__name__)

@@ -53,6 +53,7 @@ def test_what_a_mesh_can_do() -> None:
         "feedback",
         "from_yaml",
         "remove_agent",
+        "rollback_agent",
         "start",
         "status",
         "stream",
@@ -71,7 +72,7 @@ def test_what_a_reply_tells() -> None:
 
 
 def test_plug_ins_by_name() -> None:
-    assert {name: kind.__name__ for name, kind in REWARDS.items()} == {"localized": "Localized"}
+    assert [*REWARDS] == ["localized", "success_gated", "boundary"]
     assert {name: kind.__name__ for name, kind in TOPOLOGIES.items()} == {
         "cascade": "Cascade",
         "tree": "Tree",

@@ -290,9 +290,17 @@ def self_awareness(
         seed=seed,
         threads=threads,
     )
-    with Progress(
-        TextColumn("{task.fields[stage]:>9}"), *Progress.get_default_columns(), console=Console(stderr=True)
-    ) as bars:
+    with _stages() as progress:
+        path = train(config, agent or (), plan, out, models_dir, progress)
+    _print_reports(path.parent)
+    Console().print(f"mesh ask --pool {path} QUERY")
+
+
+@contextlib.contextmanager
+def _stages() -> Iterator[Callable[[str, str, int, int], None]]:
+    """A progress bar for each agent, and what moves it: the agent, its stage, steps done, and all."""
+    columns = (TextColumn("{task.fields[stage]:>9}"), *Progress.get_default_columns())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, TaskID] = {}
 
         def progress(name: str, stage: str, done: int, total: int) -> None:
@@ -300,9 +308,7 @@ def self_awareness(
                 tasks[name] = bars.add_task(name, stage=stage)
             bars.update(tasks[name], stage=stage, completed=done, total=total)
 
-        path = train(config, agent or (), plan, out, models_dir, progress)
-    _print_reports(path.parent)
-    Console().print(f"mesh ask --pool {path} QUERY")
+        yield progress
 
 
 def _print_reports(out: Path) -> None:

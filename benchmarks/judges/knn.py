@@ -17,6 +17,7 @@ class Knn:
     """k nearest neighbours by cosine."""
 
     def fit(self, questions: Sequence[Question], right: Sequence[bool]) -> None:
+        """See ``Judge``."""
         self._features, good = ngrams(), np.asarray(right, dtype=float)
         rows = self._features.fit_transform(texts(questions))
         last = np.arange(len(good)) % 5 == 0
@@ -24,6 +25,7 @@ class Knn:
         self._rows, self._right, self._k = rows, good, min(tried, key=lambda k: tried[k])
 
     def predict(self, questions: Sequence[Question]) -> np.ndarray[Any, Any]:
+        """See ``Judge``."""
         return _mean(self._rows, self._right, self._features.transform(texts(questions)), self._k)
 
 

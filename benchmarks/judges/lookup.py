@@ -18,12 +18,14 @@ class Lookup:
     """Accuracy by cell, drawn towards that of the task where a cell has few rows."""
 
     def fit(self, questions: Sequence[Question], right: Sequence[bool]) -> None:
+        """See ``Judge``."""
         self._all = float(np.mean(right))
         self._tasks = _means([q.task for q in questions], right, lambda _: self._all)
         task_of = {cell(q): q.task for q in questions}
         self._cells = _means([cell(q) for q in questions], right, lambda name: self._tasks[task_of[name]])
 
     def predict(self, questions: Sequence[Question]) -> np.ndarray[Any, Any]:
+        """See ``Judge``."""
         return np.asarray([self._cells.get(cell(q), self._tasks.get(q.task, self._all)) for q in questions])
 
 

@@ -17,6 +17,7 @@ class NGrams:
     """Knows which n-grams stand in it, and its cell."""
 
     def fit(self, questions: Sequence[Question], right: Sequence[bool]) -> None:
+        """See ``Judge``."""
         from sklearn.feature_extraction import DictVectorizer
 
         self._features, self._cells, good = ngrams(), DictVectorizer(), np.asarray(right)
@@ -27,6 +28,7 @@ class NGrams:
         self._model = _model(min(tried, key=lambda c: tried[c]), rows, good)
 
     def predict(self, questions: Sequence[Question]) -> np.ndarray[Any, Any]:
+        """See ``Judge``."""
         found: np.ndarray[Any, Any] = self._model.predict_proba(self._rows(questions))[:, 1]
         return found
 

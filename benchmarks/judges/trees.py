@@ -17,6 +17,7 @@ class Trees:
     """Gradient boosting, stopped where a tenth of the rows says that more rounds are too many."""
 
     def fit(self, questions: Sequence[Question], right: Sequence[bool]) -> None:
+        """See ``Judge``."""
         from sklearn.ensemble import HistGradientBoostingClassifier
 
         self._tasks = {task: place for place, task in enumerate(sorted({q.task for q in questions}))}
@@ -25,6 +26,7 @@ class Trees:
         ).fit(self._rows(questions), np.asarray(right))
 
     def predict(self, questions: Sequence[Question]) -> np.ndarray[Any, Any]:
+        """See ``Judge``."""
         found: np.ndarray[Any, Any] = self._model.predict_proba(self._rows(questions))[:, 1]
         return found
 
