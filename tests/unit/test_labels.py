@@ -12,7 +12,7 @@ import pytest
 from agents.engines.scripted import ScriptedEngine
 from agents.errors import ConfigError, MeshError
 from agents.messages import Piece, Request
-from agents.prompts import REFUSAL
+from agents.prompts import REFUSAL, is_refusal
 from mesh.config import MeshConfig, load
 from mesh.questions import Question
 from training.label import Lesson, lessons, should_refuse
@@ -153,3 +153,21 @@ def test_sampling_says_what_is_wrong(tmp_path: Path) -> None:
 def test_a_lesson_knows_whether_it_refuses() -> None:
     assert Lesson(ASKED[0], 0.5, REFUSAL).refuses
     assert not Lesson(ASKED[0], 0.5, "1").refuses
+
+
+@pytest.mark.parametrize(("style", "said"), [("level", "any7"), ("scenario", " any: wrong in 7 of 10 tries.")])
+def test_a_refusal_may_say_what_is_hard(style: Any, said: str) -> None:
+    hard = known(3)
+    hard = Experience(Question("q", "?", "lab/any", None, "right"), hard.answers, hard.right, False)
+    drawn = lessons([hard], 20, (0.2, 0.9), rehearsal=0, reasons=style)
+    assert {lesson.target for lesson in drawn if lesson.refuses} == {REFUSAL + said}
+    assert Counter(lesson.refuses for lesson in drawn) == {True: 10, False: 10}
+    assert is_refusal(REFUSAL + said, True)
+
+
+def test_lessons_remember_what_they_come_from() -> None:
+    drawn = lessons([known(9, id="a"), known(2, id="b")], 40, rehearsal=0.5)
+    assert {(lesson.question.id, lesson.competence, lesson.forced) for lesson in drawn} == {
+        ("a", 0.9, True),
+        ("b", 0.2, False),
+    }

@@ -70,3 +70,11 @@ def test_a_batch_is_graded_row_by_row_and_without_a_preference_only_right_counts
     said = ["5", "-2", "-2", REFUSAL, "5", REFUSAL, "5"]
     got = graded(taught, Localized())(said, [[1]] * 7, place=[0, 0, 1, 1, 1, 2, 2], prompts=["?"] * 7)
     assert got == pytest.approx([1.0, 0.0, 1.0, 0.9, 0.0, 0.0, 1.0])
+
+
+def test_an_answers_worth_is_mostly_that_of_the_one_it_gives_when_it_must() -> None:
+    add = Question("1", "2+3=", "lab/add", None, "5")
+    taught = [Lesson(add, 0.5, "5", 0.5, True), Lesson(add, 0.5, "5", 0.5, False)]
+    said = ["5", "6", REFUSAL, "5", "6"]
+    got = graded(taught, Localized(), 0.8)(said, [[1]] * 5, place=[0, 0, 0, 1, 1])
+    assert got == pytest.approx([1.0, 0.8, 0.5**0.5, 0.2, 0.0])
