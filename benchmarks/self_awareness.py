@@ -33,7 +33,7 @@ JUDGED = 12_000  # questions that judges learn from: those that an agent is samp
 VALIDATION = 2_000
 OUTSIDE = 1_400  # longer questions; half as many of tasks that nobody has seen
 SURE = math.log(2)  # the score, -log P(refusal), from which on it would sooner answer
-UNTRAINED = {"likelihood": "likelihood", "p_true": "p_true", "verbal": "benchmarks.verbal:Verbal"}  # assessors
+UNTRAINED = ("likelihood", "p_true")  # assessors of the bare model
 
 
 @dataclass(slots=True)
@@ -166,7 +166,7 @@ def _insiders(
     work: Path,
 ) -> None:
     """What the bare model can tell of its own answers without training, calibrated on the same validation rows."""
-    ways: dict[str, dict[str, Any]] = {name: {"assessor": kind, "prompt": "plain"} for name, kind in UNTRAINED.items()}
+    ways: dict[str, dict[str, Any]] = {name: {"assessor": name, "prompt": "plain"} for name in UNTRAINED}
     ways["refusal, untrained"] = {"assessor": "first_token"}
     for name, settings in ways.items():
         place = work / name.partition(",")[0]

@@ -81,15 +81,20 @@ class Job:
     @property
     def done(self) -> bool:
         """Whether its last stage is."""
-        return (self.out / f"{STAGES[-1]}.done").exists()
+        return self.mark(STAGES[-1]).exists()
 
     def run(self, stage: str) -> None:
         """Do one stage, unless it is done."""
         same_run(self.out / "plan.json", self.facts())
-        mark = self.out / f"{stage}.done"
+        mark = self.mark(stage)
         if not mark.exists():
+            began = time.monotonic()
             getattr(self, f"_{stage}")(_Told(self.out / "progress.json", stage))
-            mark.touch()
+            mark.write_text(f"{time.monotonic() - began:.0f}\n", encoding="utf-8")
+
+    def mark(self, stage: str) -> Path:
+        """The file that says that a stage is done, and how many seconds it took (since it was last begun)."""
+        return self.out / f"{stage}.done"
 
     def _sample(self, told: _Told) -> None:
         plan = self.plan
@@ -139,7 +144,9 @@ class Job:
         packages = {name: version(name) for name in ("torch", "transformers", "trl", "peft")}
         serving = {"assessor": "first_token", "prompt": self.style}
         model = {"model": self.model_name, "weights_sha256": digest(self.candidate)}
-        report = {"agent": self.agent, **model, **self.facts(), "packages": packages, "calibration": result.meta}
+        seconds = {stage: int(self.mark(stage).read_text(encoding="utf-8")) for stage in ("sample", *stages)}
+        facts = {**self.facts(), "seconds": seconds, "packages": packages}
+        report = {"agent": self.agent, **model, **facts, "calibration": result.meta}
         for name, content in {"agent": serving, "report": report}.items():
             (self.candidate / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

@@ -63,10 +63,11 @@ def test_specialists_win_at_home_and_lose_away() -> None:
 
 
 @pytest.mark.parametrize("name", ["nano", "lists"])
-def test_what_ships_is_as_good_as_it_says(name: str, lab: mesh.Mesh) -> None:
+def test_what_ships_is_as_good_as_it_says(name: str) -> None:
     """Greedy decoding in float32 of the very same weights and rows: but for ties, the same answers."""
     asked = questions(2000, "validation", figures(name)["seed"] + 1)[:400]
-    replies = lab.ask_many([question.text for question in asked], 0.5, entry=name, max_hops=0)
+    with mesh.Mesh.from_yaml("lab-bare") as bare:
+        replies = bare.ask_many([question.text for question in asked], 0.5, entry=name, max_hops=0)
     right = [reply.text == q.answer for reply, q in zip(replies, asked, strict=True) if isinstance(reply, mesh.Reply)]
     assert len(right) == 400
     by_hand = _measured(name, asked)

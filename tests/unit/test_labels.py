@@ -171,3 +171,12 @@ def test_lessons_remember_what_they_come_from() -> None:
         ("a", 0.9, True),
         ("b", 0.2, False),
     }
+
+
+def test_what_it_can_is_rehearsed_as_often_as_it_can() -> None:
+    """Nine of ten tries right against one of ten: nine times as often, else luck would be rehearsed as skill is."""
+    drawn = lessons([known(9, id="able"), known(1, id="lucky"), known(0, id="lost")], 2000, rehearsal=1.0)
+    told = Counter(lesson.question.id for lesson in drawn if lesson.alpha is None)
+    assert told.total() == 2000
+    assert told["lost"] == 0
+    assert 150 < told["lucky"] < 250  # 200 expected, standard deviation 13
