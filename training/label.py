@@ -65,9 +65,9 @@ def lessons(
     Args:
         alphas: the preferences to draw from; None: any in [0, 1].
         reasons: have refusals say what is asked and how hard it is, in the words of models that are told alpha so.
-        rehearsal: so many more, as a share of ``size``, of what it can answer, asked without a preference: else it
-            forgets some of that. The surer it can, the more often: to rehearse lucky guesses would teach it anew what
-            it can not do, at the expense of what it can.
+        rehearsal: so many more, as a share of ``size``, of the answers that it gives when it must and that are right,
+            asked without a preference: else it forgets some of that. (Samples that happened to be right would teach it
+            anew what it can not do, at the expense of what it can.)
 
     Raises:
         ConfigError: there is nothing to refuse, or nothing to answer.
@@ -88,8 +88,8 @@ def lessons(
         what = "refuse" if not kinds[True] else "answer"
         raise ConfigError(f"experience: of {len(experience)} questions there is none that the agent should {what}")
     drawn = kinds[True][:fewest] + kinds[False][:fewest]
-    able = [one for one in experience if any(one.right)]
-    for one in rng.choices(able, [one.competence for one in able], k=round(2 * fewest * rehearsal)):
-        drawn.append(Lesson(one.question, None, rng.choice(one.own_right), one.competence, one.forced))
+    able = [one for one in experience if one.forced]
+    for one in rng.choices(able, k=round(2 * fewest * rehearsal)) if able else ():
+        drawn.append(Lesson(one.question, None, one.answer, one.competence, one.forced))
     rng.shuffle(drawn)
     return drawn

@@ -30,13 +30,14 @@ Progress = Callable[[int, int], None]  # done, all
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """An agent's own answers to one question, which of them are right, and whether the one is (``forced``) that it
-    gives in its mesh when it must answer.
+    """An agent's own answers to one question, and which of them are right; ``answer`` is the one that it gives in its
+    mesh when it must, ``forced`` whether that is right.
     """
 
     question: Question
     answers: tuple[str, ...]
     right: tuple[bool, ...]
+    answer: str
     forced: bool
 
     @property
@@ -135,6 +136,7 @@ def experience(folder: Path, questions: Iterable[Question]) -> list[Experience]:
             question,
             tuple(answers[name]),
             tuple(grade(answer, question) for answer in answers[name]),
+            forced[name],
             grade(forced[name], question),
         )
         for name, question in by_id.items()
