@@ -23,12 +23,12 @@ from benchmarks.assessment import Bools, Floats
 from benchmarks.judges import JUDGES
 from mesh.config import AgentConfig, MeshConfig, alone, load, with_overrides
 from mesh.questions import Question
-from training.examine import Exam, examine
+from training.examine import Exam, examine, forced
 from training.fit import fit
 from training.sample import sample
 
 ALPHAS = (0.1, 0.2, 0.5, 0.8, 0.9)
-SAMPLES = 4  # of each question, for the competence at which an agent switches
+SAMPLES = 2  # of each question, for the competence at which an agent switches
 JUDGED = 12_000  # questions that judges learn from: those that an agent is sampled on
 VALIDATION = 2_000
 OUTSIDE = 1_400  # longer questions; half as many of tasks that nobody has seen
@@ -150,10 +150,10 @@ def _outsiders(
     say of the trained agent whether it will be right.
     """
     rows = {question.id: question for question in (*learnt, *checked)}
-    exams = examined(config, agent, list(rows.values()), (0.5,), work / "judged")[0.5]
+    right = forced(config, agent, list(rows.values()), work / "judged")
     for name, kind in JUDGES.items():
         judge = kind()
-        judge.fit([exam.question for exam in exams], [exam.right for exam in exams])
+        judge.fit([rows[id] for id in right], list(right.values()))
         seen.judges[name] = (np.asarray(judge.predict(asked)), seen.right["rl"])
 
 

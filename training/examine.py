@@ -90,6 +90,17 @@ def examine(
     return exams(questions, replies, None if kind.reads_draft else forced)
 
 
+def forced(
+    config: MeshConfig, agent: AgentConfig, questions: Sequence[Question], out: Path, models_dir: Path | None = None
+) -> dict[str, bool]:
+    """Whether the answer is right that an agent gives when it must, by the question's id; replies go into ``out``."""
+    path = out / f"{agent.name}.forced.jsonl"
+    one, limit = scoring(config, agent, Declining), agent_limits(config, agent)
+    _ask(questions, one, path, (ANY,), limit, models_dir, lambda _: None, max_hops=0)
+    by_id = {question.id: question for question in questions}
+    return {line["question"]: grade(line["text"], by_id[line["question"]]) for line in _lines(path, by_id)}
+
+
 def exams(questions: Sequence[Question], replies: Path, forced: Path | None = None) -> list[Exam]:
     """What files of replies tell: those with scores, and where these are no answers, those with the answers."""
     by_id = {question.id: question for question in questions}
