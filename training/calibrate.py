@@ -37,6 +37,8 @@ class Result:
 
 def of_tasks(questions: Iterable[Question], tasks: Sequence[str] = (), limit: int | None = None) -> list[Question]:
     """Those of some tasks, at most ``limit`` a task. Raises ConfigError for a task that there is not."""
+    if not tasks and limit is None:
+        return list(questions)  # in their order
     by_task: dict[str, list[Question]] = {}
     for question in questions:
         by_task.setdefault(question.task, []).append(question)
