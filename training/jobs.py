@@ -152,11 +152,11 @@ class Job:
 
     def _publish(self, told: _Told) -> None:
         """Give it a place of its own that never changes: a version is named by its weights."""
-        place = self.out / "versions" / digest(self.candidate)[:12]
-        place.parent.mkdir(exist_ok=True)
-        if not place.exists():
-            shutil.move(self.candidate, place)
-        (self.out / "current").write_text(place.name + "\n", encoding="utf-8")
+        if self.candidate.exists():  # else it broke off after the move
+            (self.out / "current").write_text(digest(self.candidate)[:12] + "\n", encoding="utf-8")
+            self.version.parent.mkdir(exist_ok=True)
+            if not self.version.exists():
+                self.candidate.rename(self.version)
         told(1, 1)
 
     @property
@@ -240,12 +240,18 @@ def train(
         A pool file with all agents that have been trained in ``out``, now or before, in their places.
 
     Raises:
-        ConfigError: an unknown agent, one whose samples leave nothing to learn, or a folder with another run.
+        ConfigError: an unknown agent, one whose samples leave nothing to learn, a folder with another run, or one in
+            which somebody trains just now.
         PlacementError: the cluster is too small. MeshError: a stage failed for good, or the run was cancelled.
     """
     dearest = max(config.agents, key=lambda agent: agent.cost)
     chosen = [config.named(name) for name in agents] or [agent for agent in config.agents if agent is not dearest]
     out, models_dir = out.resolve(), models_folder(models_dir)
+    if runs(out):
+        raise ConfigError(
+            f"out: another command trains in {out} (or did, until less than {SILENT_S:g} s ago): "
+            f"`mesh train cancel --out {out}` ends it"
+        )
     specs = agent_specs(config, models_dir)
     jobs = {name: Job(config, name, plan, out / name, models_dir) for name in specs}
     ensure_cluster()
@@ -274,7 +280,7 @@ def train(
                     submit(name, number + 1)
             for agent in chosen:
                 _tell(jobs[agent.name], progress)
-                _heard(out)
+            _heard(out)
     finally:
         for ref in waiting:
             ray.cancel(ref, force=True)
@@ -321,7 +327,8 @@ def status(out: Path) -> list[dict[str, Any]]:
 
 def published(out: Path) -> list[dict[str, Any]]:
     """The reports of what a run has published, by agent."""
-    places = [file.parent / "versions" / file.read_text(encoding="utf-8").strip() for file in out.glob("*/current")]
+    agents = [mark.parent for mark in out.glob(f"*/{STAGES[-1]}.done")]
+    places = [folder / "versions" / (folder / "current").read_text(encoding="utf-8").strip() for folder in agents]
     return [json.loads((place / "report.json").read_text(encoding="utf-8")) for place in sorted(places)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from agents.errors import ConfigError
 from mesh.config import load
-from training.jobs import CANCEL, DRIVER, STAGES, Job, Plan, _pool, cancel, status
+from training.jobs import CANCEL, DRIVER, STAGES, Job, Plan, _pool, cancel, status, train
 from training.lab_questions import questions
 
 
@@ -93,3 +94,22 @@ def test_only_what_runs_can_be_cancelled(tmp_path: Path) -> None:
     (tmp_path / DRIVER).touch()
     cancel(tmp_path)
     assert (tmp_path / CANCEL).exists()
+
+
+def test_a_version_is_published_once_wherever_it_broke_off(tmp_path: Path) -> None:
+    one = job(tmp_path)
+    one.candidate.mkdir(parents=True)
+    (one.candidate / "model.safetensors").write_bytes(b"weights")
+    one._publish(lambda *_: None)  # type: ignore[arg-type]
+    assert [path.name for path in one.version.iterdir()] == ["model.safetensors"]
+    assert one.version.name == hashlib.sha256(b"weights").hexdigest()[:12]
+    before = one.version
+    one._publish(lambda *_: None)  # type: ignore[arg-type]  # the mark was not written
+    assert one.version == before
+    assert not one.candidate.exists()
+
+
+def test_two_commands_do_not_train_in_one_folder(tmp_path: Path) -> None:
+    (tmp_path / DRIVER).touch()
+    with pytest.raises(ConfigError, match="another command trains in"):
+        train(load("lab"), ["nano"], job(tmp_path).plan, tmp_path)
