@@ -54,7 +54,7 @@ def test_an_agent_comes_to_know_itself_although_its_worker_is_killed(tmp_path: P
             None,
             lambda name, stage, *_: seen.add(f"{name} {stage}"),
         )
-        until = time.monotonic() + 120
+        until = time.monotonic() + 240
         while not (told(tmp_path)["stage"] == "sft" and told(tmp_path)["done"] > 20):
             assert time.monotonic() < until
             time.sleep(0.02)
