@@ -271,7 +271,7 @@ def self_awareness(
     """
     from mesh.config import load
     from training.jobs import Plan, train
-    from training.recipes import changed, recipes
+    from training.recipes import changed, others, recipes
 
     config = load(pool)
     rows = {part: _rows(part, config, data or (), task or (), limit, seed) for part in ("train", "validation")}
@@ -281,6 +281,7 @@ def self_awareness(
     plan = Plan(
         tuple(rows["train"]),
         tuple(rows["validation"]),
+        () if data else others(config, seed),
         samples,
         size or usual_size,
         changed(sft, epochs=epochs, learning_rate=first, **both),

@@ -33,7 +33,7 @@ from training.calibrate import calibrate
 from training.label import SIZE, lessons
 from training.rewards import REWARDS
 from training.rl import RlRecipe, rl
-from training.sample import SAMPLES, experience, sample
+from training.sample import SAMPLES, can, experience, sample
 from training.sft import SftRecipe, bare_model, sft, style_of
 from training.trainer import as_kept, digest, same_run
 
@@ -48,7 +48,8 @@ Progress = Callable[[str, str, int, int], None]  # agent, stage, done, all
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How agents are trained: ``questions`` to learn from, and others that their calibration is fitted on.
+    """How agents are trained: ``questions`` to learn from, ``validation`` for their calibration; and of ``others`` they
+    rehearse those that they can answer.
 
     A recipe that is None leaves its stage out. ``alphas`` are the preferences in lessons (None: any), ``style`` is how
     they are told (None: as the pool's models can read it), ``reasons`` makes refusals say what is hard.
@@ -56,6 +57,7 @@ class Plan:
 
     questions: tuple[Question, ...]
     validation: tuple[Question, ...]
+    others: tuple[Question, ...] = ()
     samples: int = SAMPLES
     size: int = SIZE
     sft: SftRecipe | None = field(default_factory=SftRecipe)
@@ -101,7 +103,7 @@ class Job:
         config = with_overrides(self.config, runtime="local")
         sample(
             config, self.agent, plan.questions, self.out / "samples", self.models_dir, plan.samples, seed=plan.seed,
-            progress=told,
+            progress=told, others=plan.others,
         )  # fmt: skip
 
     def _sft(self, told: _Told) -> None:
@@ -122,8 +124,9 @@ class Job:
 
     def _learn(self, name: str, rehearsal: float, told: _Told) -> dict[str, Any]:
         plan = self.plan
-        known = experience(self.out / "samples", plan.questions)
-        taught = lessons(known, plan.size, plan.alphas, rehearsal, plan.seed, self.style if plan.reasons else None)
+        known, others = experience(self.out / "samples", plan.questions), can(self.out / "samples", plan.others)
+        reasons = self.style if plan.reasons else None
+        taught = lessons(known, plan.size, plan.alphas, rehearsal, plan.seed, reasons, others)
         return {"lessons": taught, "style": self.style, "seed": plan.seed, "threads": plan.threads, "progress": told}
 
     def _calibrate(self, told: _Told) -> None:
@@ -198,6 +201,7 @@ class Job:
         plan = self.plan
         return {
             "questions": len(plan.questions),
+            "others": len(plan.others),
             "data_sha256": hashlib.sha256(ids.encode()).hexdigest(),
             "samples": plan.samples,
             "size": plan.size,

@@ -59,6 +59,7 @@ def lessons(
     rehearsal: float = REHEARSAL,
     seed: int = 0,
     reasons: Style | None = None,
+    others: Sequence[tuple[Question, str]] = (),
 ) -> list[Lesson]:
     """``size`` lessons, half of them refusals; fewer where an agent knows too much, or too little, for that.
 
@@ -68,6 +69,7 @@ def lessons(
         rehearsal: so many more, as a share of ``size``, of the answers that it gives when it must and that are right,
             asked without a preference: else it forgets some of that. (Samples that happened to be right would teach it
             anew what it can not do, at the expense of what it can.)
+        others: more such answers, of which half of the rehearsals are: the same few would be learnt by heart.
 
     Raises:
         ConfigError: there is nothing to refuse, or nothing to answer.
@@ -88,8 +90,10 @@ def lessons(
         what = "refuse" if not kinds[True] else "answer"
         raise ConfigError(f"experience: of {len(experience)} questions there is none that the agent should {what}")
     drawn = kinds[True][:fewest] + kinds[False][:fewest]
-    able = [one for one in experience if one.forced]
-    for one in rng.choices(able, k=round(2 * fewest * rehearsal)) if able else ():
-        drawn.append(Lesson(one.question, None, one.answer, one.competence, one.forced))
+    able = [Lesson(one.question, None, one.answer, one.competence, True) for one in experience if one.forced]
+    more = [Lesson(question, None, answer, 1.0, True) for question, answer in others]
+    for source in [able, more] if more else [able]:
+        count = round(2 * fewest * rehearsal / (2 if more else 1))
+        drawn += rng.choices(source, k=count) if source else []
     rng.shuffle(drawn)
     return drawn

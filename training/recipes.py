@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 
 from agents.errors import ConfigError
 from mesh.config import MeshConfig
-from mesh.questions import Part
+from mesh.questions import Part, Question
 from training.jobs import Plan
 from training.label import SIZE
 from training.rl import RlRecipe
 from training.sft import SftRecipe
 
+OTHERS = 4  # times as many questions of its own as are sampled, of which an agent rehearses those that it can answer
 OWN_ROWS: dict[Part, int] = {"train": 12_000, "validation": 2_000}  # where a pool has questions of its own
 T = TypeVar("T", SftRecipe, RlRecipe)
 
@@ -38,7 +39,22 @@ def usual(config: MeshConfig, seed: int = 0) -> Plan:
         raise ConfigError(f"pool: {config.name!r} has no questions of its own")
     size, sft, rl = recipes(config)
     rows = {part: tuple(make(count, part, seed)) for part, count in OWN_ROWS.items()}
-    return Plan(rows["train"], rows["validation"], size=size, sft=sft, rl=rl, seed=seed)
+    return Plan(rows["train"], rows["validation"], others(config, seed), size=size, sft=sft, rl=rl, seed=seed)
+
+
+def others(config: MeshConfig, seed: int) -> tuple[Question, ...]:
+    """More questions of a pool's own train part, none of them among the others; of a pool that makes none, none."""
+    make = config.question_maker
+    if make is None:
+        return ()
+    known = {question.id for question in make(OWN_ROWS["train"], "train", seed)}
+    more = (question for number in range(OTHERS) for question in make(OWN_ROWS["train"], "train", _other(seed, number)))
+    return tuple({question.id: question for question in more if question.id not in known}.values())
+
+
+def _other(seed: int, number: int) -> int:
+    """A seed that nobody else uses."""
+    return 1_000_000 + seed * OTHERS + number
 
 
 def changed(recipe: T, **changes: Any) -> T:

@@ -61,9 +61,10 @@ def sample(
     temperature: float = TEMPERATURE,
     seed: int = 0,
     progress: Progress | None = None,
+    others: Sequence[Question] = (),
 ) -> list[Experience]:
     """Have one agent of a pool answer every question ``samples`` times at ``temperature``, and once as its pool has it
-    answer; by itself and without a scenario.
+    answer; ``others`` only once, so. It is asked by itself and without a scenario.
 
     ``out/NUMBER.jsonl`` holds the replies of each time, ``out/forced.jsonl`` those of the last; a run that broke off
     goes on there.
@@ -72,12 +73,13 @@ def sample(
         ConfigError: an unknown agent, or a question whose answer nobody knows. MeshError: some failed; sampling again
             asks those again.
     """
-    if unknown := [question.id for question in questions if question.answer is None]:
+    every = [*questions, *others]
+    if unknown := [question.id for question in every if question.answer is None]:
         raise ConfigError(f"questions: {unknown[0]!r} has no answer to be graded by")
     one = config.named(agent)
     warm = {out / f"{number}.jsonl": seed * samples + number for number in range(samples)}
     failed: list[MeshError] = []
-    done, total = 0, (samples + 1) * len(questions)
+    done, total = 0, (samples + 1) * len(questions) + len(others)
 
     def told(outcome: Any) -> None:
         nonlocal done
@@ -87,8 +89,9 @@ def sample(
         if progress is not None:
             progress(done, total)
 
-    for files, heat in ((warm, {"temperature": temperature}), ({out / FORCED: seed}, {})):
-        _ask(alone(config, one, **_BARE, **heat), questions, files, models_dir, agent_limits(config, one), told)
+    limit = agent_limits(config, one)
+    _ask(alone(config, one, **_BARE, temperature=temperature), questions, warm, models_dir, limit, told)
+    _ask(alone(config, one, **_BARE), every, {out / FORCED: seed}, models_dir, limit, told)
     if failed:
         raise MeshError(f"{len(failed)} of {total} samples of {agent!r} failed; first: {failed[0]}")
     return experience(out, questions)
@@ -141,6 +144,16 @@ def experience(folder: Path, questions: Iterable[Question]) -> list[Experience]:
         )
         for name, question in by_id.items()
         if answers[name] and name in forced
+    ]
+
+
+def can(folder: Path, questions: Iterable[Question]) -> list[tuple[Question, str]]:
+    """Those of ``questions`` that the agent answers right when it must, and what it says then."""
+    forced = dict(_texts(folder / FORCED))
+    return [
+        (question, forced[question.id])
+        for question in questions
+        if question.id in forced and grade(forced[question.id], question)
     ]
 
 

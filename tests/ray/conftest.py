@@ -18,7 +18,7 @@ import mesh
 def cluster() -> Iterator[None]:
     import ray
 
-    os.environ["RAY_worker_niceness"] = "0"  # else whatever else runs on this machine starves them
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # else what else runs on this machine starves them
     ray.init("local", num_cpus=4, num_gpus=5, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     yield
     ray.shutdown()

@@ -16,7 +16,7 @@ from agents.prompts import REFUSAL, is_refusal
 from mesh.config import MeshConfig, load
 from mesh.questions import Question
 from training.label import Lesson, lessons, should_refuse
-from training.sample import Experience, experience, sample
+from training.sample import Experience, can, experience, sample
 
 
 def known(right: int, of: int = 10, id: str = "q") -> Experience:
@@ -171,3 +171,23 @@ def test_what_is_rehearsed_is_the_answer_that_it_gives_when_it_must() -> None:
     told = {(lesson.question.id, lesson.target) for lesson in drawn if lesson.alpha is None}
     assert told == {("able", "usual")}  # the others are wrong then
     assert sum(lesson.alpha is None for lesson in drawn) == 200
+
+
+def test_half_of_what_is_rehearsed_are_others() -> None:
+    others = [(Question(f"o{n}", "?", answer="right"), "other") for n in range(50)]
+    drawn = lessons([known(9, id="able"), known(0, id="lost")], 200, rehearsal=1.0, others=others)
+    told = Counter(lesson.target for lesson in drawn if lesson.alpha is None)
+    assert told == {"usual": 100, "other": 100}
+
+
+def test_others_are_answered_once(tmp_path: Path) -> None:
+    Dice.asked = 0
+    seen: list[tuple[int, int]] = []
+    more = [Question(f"m{n}", f"and {n}?", "lab/any", None, "1") for n in range(20)]
+    found = sample(dice(), "dice", ASKED, tmp_path, samples=2, others=more, progress=lambda *told: seen.append(told))
+    assert [one.question for one in found] == ASKED
+    assert Dice.asked == 110
+    assert seen[-1] == (110, 110)
+    able = can(tmp_path, more)
+    assert {answer for _, answer in able} <= {"1"}
+    assert len(able) in (0, 20)  # one seed, one throw
