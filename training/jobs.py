@@ -14,7 +14,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ class Plan:
 
     questions: tuple[Question, ...]
     validation: tuple[Question, ...]
+    _: KW_ONLY
     others: tuple[Question, ...] = ()
     samples: int = SAMPLES
     size: int = SIZE

@@ -39,7 +39,7 @@ def usual(config: MeshConfig, seed: int = 0) -> Plan:
         raise ConfigError(f"pool: {config.name!r} has no questions of its own")
     size, sft, rl = recipes(config)
     rows = {part: tuple(make(count, part, seed)) for part, count in OWN_ROWS.items()}
-    return Plan(rows["train"], rows["validation"], others(config, seed), size=size, sft=sft, rl=rl, seed=seed)
+    return Plan(rows["train"], rows["validation"], others=others(config, seed), size=size, sft=sft, rl=rl, seed=seed)
 
 
 def others(config: MeshConfig, seed: int) -> tuple[Question, ...]:

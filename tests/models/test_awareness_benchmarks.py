@@ -21,7 +21,12 @@ from training.sft import SftRecipe
 pytestmark = [pytest.mark.models, pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 PLAN = Plan(
-    tuple(questions(400, "train", 5)), tuple(questions(100, "validation", 5)), (), 3, 600, SftRecipe(2.0), RlRecipe(3)
+    tuple(questions(400, "train", 5)),
+    tuple(questions(100, "validation", 5)),
+    samples=3,
+    size=600,
+    sft=SftRecipe(2.0),
+    rl=RlRecipe(3),
 )
 
 

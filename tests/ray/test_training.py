@@ -26,8 +26,13 @@ pytestmark = [pytest.mark.ray, pytest.mark.models, pytest.mark.filterwarnings("d
 
 
 def plan(rows: int) -> Plan:
-    learnt, fitted = questions(rows, "train", 5), questions(rows // 2, "validation", 5)
-    return Plan(tuple(learnt), tuple(fitted), 4, 2 * rows, SftRecipe(epochs=2.0), RlRecipe(steps=40))
+    learnt, fitted, others = (
+        questions(rows, "train", 5),
+        questions(rows // 2, "validation", 5),
+        questions(rows, "train", 9),
+    )
+    recipes = {"sft": SftRecipe(epochs=2.0), "rl": RlRecipe(steps=40)}
+    return Plan(tuple(learnt), tuple(fitted), others=tuple(others), samples=4, size=2 * rows, **recipes)
 
 
 def told(out: Path) -> dict[str, Any]:
