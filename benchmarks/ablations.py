@@ -17,16 +17,17 @@ import numpy as np
 from agents.calibration import Calibration
 from agents.errors import ConfigError
 from benchmarks.assessment import choices, interval, reward_share, verdicts
-from benchmarks.awareness_figures import KEYS, RESAMPLES, means
+from benchmarks.awareness_figures import KEYS, means, resampled
 from benchmarks.judges.base import cell
-from benchmarks.self_awareness import ALPHAS, SURE, examined
+from benchmarks.self_awareness import ALPHAS, SURE, columns, examined, probabilities
 from mesh.askfile import Job as Ask
 from mesh.askfile import ask_all
 from mesh.client import Mesh
 from mesh.config import AgentConfig, MeshConfig, alone, with_overrides
 from mesh.questions import Question
+from training.calibrate import fitted
 from training.examine import agent_limits
-from training.jobs import Job, Plan
+from training.jobs import STAGES, Job, Plan, mark
 
 FIXED = (0.2, 0.5, 0.8)
 REFUSED = 300  # questions, of which the refusals are measured
@@ -48,7 +49,7 @@ def train(config: MeshConfig, name: str, plan: Plan, run: Path, work: Path, done
     Raises:
         ConfigError: the run has not sampled the agent, or is not done.
     """
-    if not (run / name / "publish.done").exists():
+    if not mark(run / name, STAGES[-1]).exists():
         raise ConfigError(f"run: {run} has not trained {name!r}; `mesh train self-awareness --out {run}` does")
     for variant, changed in VARIANTS.items():
         job = Job(config, name, changed(plan), work / variant / name, None)
@@ -57,7 +58,7 @@ def train(config: MeshConfig, name: str, plan: Plan, run: Path, work: Path, done
             _begun(run / name, job.out, "sft", "sft")
         if variant == "SFT + RL":
             _begun(run / name, job.out, "rl", "rl")
-        for stage in ("sample", "sft", "rl", "calibrate", "publish"):
+        for stage in STAGES:
             job.run(stage)
         done(variant)
 
@@ -65,9 +66,9 @@ def train(config: MeshConfig, name: str, plan: Plan, run: Path, work: Path, done
 def _begun(run: Path, out: Path, stage: str, folder: str) -> None:
     """Take over a stage that is the same."""
     out.mkdir(parents=True, exist_ok=True)
-    if not (out / f"{stage}.done").exists():
+    if not mark(out, stage).exists():
         shutil.copytree(run / folder, out / folder, dirs_exist_ok=True)
-        shutil.copy(run / f"{stage}.done", out / f"{stage}.done")
+        shutil.copy(mark(run, stage), mark(out, stage))
 
 
 def measure(
@@ -75,19 +76,15 @@ def measure(
 ) -> list[dict[str, Any]]:
     """A row of figures for each variant, means over five preferences, with bootstrap intervals over the questions."""
     cells = np.asarray([cell(question) for question in asked])
-    rng = np.random.default_rng(seed)
-    draws = [rng.integers(len(asked), size=len(asked)) for _ in range(RESAMPLES)]
+    draws = resampled(len(asked), seed)
     rows = [_none(config, name, asked, cells, plan, work)]
     for variant, changed in VARIANTS.items():
         job = Job(config, name, changed(plan), work / variant / name, None)
-        agent = alone(config, config.named(name), **_settings(job)).agents[0]
+        agent = alone(config, config.named(name), **job.serving(job.version)).agents[0]
         told = ALPHAS if agent.prompt != "plain" else (config.alpha,)
-        exams = examined(config, agent, asked, told, work / variant / "exams")
-        scores = np.array([[exam.score for exam in exams[alpha]] for alpha in told])
+        scores, right = columns(examined(config, agent, asked, told, work / variant / "exams"))
         scores = np.broadcast_to(scores, (len(ALPHAS), len(asked)))
-        right = np.array([exam.right for exam in exams[told[0]]])
-        calibration = Calibration.load(job.version / "calibration.json")
-        p = np.array([[calibration(s, alpha) for s in row] for alpha, row in zip(ALPHAS, scores, strict=True)])
+        p = probabilities(Calibration.load(job.version / "calibration.json"), scores)
         found = _figures(p, scores > SURE, right, cells)
         drawn = [means([verdicts(each[at], right[at], cells[at]) for each in p]) for at in draws]
         found["ci"] = {key: interval([row[key] for row in drawn if row[key] is not None]) for key in KEYS}
@@ -96,24 +93,15 @@ def measure(
     return rows
 
 
-def _settings(job: Job) -> dict[str, Any]:
-    return {key: value for key, value in job.settings(job.version).items() if key != "name"}
-
-
 def _none(
     config: MeshConfig, name: str, asked: Sequence[Question], cells: Any, plan: Plan, work: Path
 ) -> dict[str, Any]:
     """The bare model, which has never been told that it may refuse: its P(refusal) is noise."""
-    from training.calibrate import fitted
-
     settings = {"adapter": None, "assessor": "first_token", "prompt": "level"}
     agent = alone(config, config.named(name), **settings).agents[0]
-    fit = examined(config, agent, plan.validation, (0.5,), work / "none" / "fit")[0.5]
-    exams = examined(config, agent, asked, ALPHAS, work / "none" / "exams")
-    calibration = fitted(fit)
-    scores = np.array([[exam.score for exam in exams[alpha]] for alpha in ALPHAS])
-    right = np.array([exam.right for exam in exams[ALPHAS[0]]])
-    p = np.array([[calibration(score, 0.5) for score in row] for row in scores])
+    curve = fitted(examined(config, agent, plan.validation, (0.5,), work / "none" / "fit")[0.5])
+    scores, right = columns(examined(config, agent, asked, ALPHAS, work / "none" / "exams"))
+    p = probabilities(curve, scores)
     return {"variant": "none", **_figures(p, scores > SURE, right, cells), "ci": None, "tokens_of_a_refusal": None}
 
 

@@ -33,11 +33,9 @@ Places = np.ndarray[Any, np.dtype[np.int64]]
 def figures(found: Sequence[Seen], asked: Sequence[Question], seed: int = 0) -> dict[str, Any]:
     """All that is reported of ``found``, who were asked ``asked``."""
     cells = np.asarray([cell(question) for question in asked])
-    everybody = np.arange(len(asked))
-    agents = {seen.agent: _of_agent(seen, cells, everybody) for seen in found}
+    everybody, draws = np.arange(len(asked)), resampled(len(asked), seed)
+    agents = {seen.agent: {**_verdicts(seen, cells, everybody), **_choices(seen)} for seen in found}
     judges = _judges(found, cells, everybody)
-    rng = np.random.default_rng(seed)
-    draws = [rng.integers(len(asked), size=len(asked)) for _ in range(RESAMPLES)]
     drawn = [(means([_verdicts(seen, cells, at) for seen in found]), _judges(found, cells, at)) for at in draws]
     return {
         "n": len(asked),
@@ -54,13 +52,18 @@ def figures(found: Sequence[Seen], asked: Sequence[Question], seed: int = 0) -> 
     }
 
 
-def _of_agent(seen: Seen, cells: Any, at: Places) -> dict[str, Any]:
+def resampled(count: int, seed: int) -> list[Places]:
+    """Bootstrap: the places of ``count`` questions drawn with replacement, time and again."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(count, size=count) for _ in range(RESAMPLES)]
+
+
+def _choices(seen: Seen) -> dict[str, Any]:
     right = seen.right["rl"]
     answers = seen.answers("rl")
     chosen = {f"{alpha:g}": choices(answers[place], right) for place, alpha in enumerate(ALPHAS)}
     stages = [stage for stage in ("sft", "rl") if stage in seen.scores]
     return {
-        **_verdicts(seen, cells, at),
         "answer_rate": {alpha: each["answer_rate"] for alpha, each in chosen.items()},
         "wrong_among_answered": {alpha: each["wrong_among_answered"] for alpha, each in chosen.items()},
         "task_accuracy": float(right.mean()),

@@ -7,7 +7,7 @@ its own refusal says (P(refusal) >= .5).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -23,14 +23,13 @@ from benchmarks.assessment import Bools, Floats
 from benchmarks.judges import JUDGES
 from mesh.config import AgentConfig, MeshConfig, alone, load, with_overrides
 from mesh.questions import Question
+from training.calibrate import fitted
 from training.examine import Exam, examine, forced
-from training.fit import fit
+from training.recipes import OWN_ROWS
 from training.sample import sample
 
 ALPHAS = (0.1, 0.2, 0.5, 0.8, 0.9)
 SAMPLES = 2  # of each question, for the competence at which an agent switches
-JUDGED = 12_000  # questions that judges learn from: those that an agent is sampled on
-VALIDATION = 2_000
 OUTSIDE = 1_400  # longer questions; half as many of tasks that nobody has seen
 SURE = math.log(2)  # the score, -log P(refusal), from which on it would sooner answer
 UNTRAINED = ("likelihood", "p_true")  # assessors of the bare model
@@ -82,8 +81,8 @@ def measure(
     """Examine agents side by side, each in a process of its own; replies go into ``work``."""
     found: dict[str, Seen] = {}
     jobs = [(pool, name, count, seed, work / name) for name in agents]
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        for future in as_completed([pool.submit(_one, *job) for job in jobs]):
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=1) as workers:
+        for future in as_completed([workers.submit(_one, *job) for job in jobs]):
             seen = future.result()
             found[seen.agent] = seen
             done(seen.agent)
@@ -105,13 +104,10 @@ def _one(pool: str, name: str, count: int, seed: int, work: Path) -> Seen:
     for stage, adapter in stages.items():
         if adapter.exists():
             exams = examined(config, agent, asked, ALPHAS, work / stage, adapter=str(adapter))
-            seen.scores[stage] = np.array([[exam.score for exam in exams[alpha]] for alpha in ALPHAS])
-            seen.right[stage] = np.array([exam.right for exam in exams[ALPHAS[0]]])
+            seen.scores[stage], seen.right[stage] = columns(exams)
     calibration = Calibration.load(agent.assessor.options["calibration"])
-    seen.p = np.array(
-        [[calibration(score, alpha) for score in row] for alpha, row in zip(ALPHAS, seen.scores["rl"], strict=True)]
-    )
-    learnt, checked = make(JUDGED, "train", 0), make(VALIDATION, "validation", 0)
+    seen.p = probabilities(calibration, seen.scores["rl"])
+    learnt, checked = (make(count, part, 0) for part, count in OWN_ROWS.items())  # what an agent is trained on
     _outsiders(config, agent, seen, asked, learnt, checked, work)
     _insiders(config, agent, seen, asked, checked, work)
     _outside(config, agent, seen, seed, calibration, work)
@@ -135,6 +131,17 @@ def examined(
         by_alpha[exam.alpha].append(exam)
     assert all(len(each) == len(asked) for each in by_alpha.values())
     return by_alpha
+
+
+def columns(exams: Mapping[float, Sequence[Exam]]) -> tuple[Floats, Bools]:
+    """Scores, (A, Q), and whether the forced answer is right, (Q,), which is the same at every preference."""
+    scores = np.array([[exam.score for exam in at] for at in exams.values()])
+    return scores, np.array([exam.right for exam in next(iter(exams.values()))])
+
+
+def probabilities(calibration: Calibration, scores: Floats, alphas: Sequence[float] = ALPHAS) -> Floats:
+    """What scores, (A, Q), mean."""
+    return np.array([[calibration(score, alpha) for score in row] for alpha, row in zip(alphas, scores, strict=True)])
 
 
 def _outsiders(
@@ -170,9 +177,9 @@ def _insiders(
     ways["refusal, untrained"] = {"assessor": "first_token"}
     for name, settings in ways.items():
         place = work / name.partition(",")[0]
-        fitted = examined(config, agent, checked, (0.5,), place / "fit", adapter=None, **settings)[0.5]
+        known = examined(config, agent, checked, (0.5,), place / "fit", adapter=None, **settings)[0.5]
         exams = examined(config, agent, asked, (0.5,), place, adapter=None, **settings)[0.5]
-        curve = fit({0.5: [(exam.score, exam.right) for exam in fitted if exam.score is not None]})
+        curve = fitted(known)
         p = [0.0 if exam.score is None else curve(exam.score, 0.5) for exam in exams]
         seen.judges[name] = (np.array(p), np.array([exam.right for exam in exams]))
 
@@ -184,11 +191,10 @@ def _outside(
     config = with_overrides(config, understands=None)
     for name, tasks, count in (("longer", unseen.LONGER, OUTSIDE), ("unseen", unseen.UNSEEN, OUTSIDE // 2)):
         asked = unseen.questions(tasks, count, seed)
-        exams = examined(config, agent, asked, (0.2, 0.5), work / name)
-        scores = np.array([[exam.score for exam in exams[alpha]] for alpha in (0.2, 0.5)])
+        (low, middle), right = columns(examined(config, agent, asked, (0.2, 0.5), work / name))
         seen.outside[name] = {
             "questions": asked,
-            "right": np.array([exam.right for exam in exams[0.5]]),
-            "refused": scores[0] <= SURE,
-            "p": np.array([calibration(score, 0.5) for score in scores[1]]),
+            "right": right,
+            "refused": low <= SURE,
+            "p": probabilities(calibration, middle[None], (0.5,))[0],
         }

@@ -14,7 +14,6 @@ from rich.progress import Progress, TaskID, TextColumn
 from rich.table import Table
 
 from agents.errors import ConfigError, QueryError
-from agents.prompts import Style
 from mesh.config import MeshConfig
 from mesh.questions import Part, Question
 
@@ -173,12 +172,12 @@ def sft(
     threads: Threads = 1,
 ) -> None:
     """Teach an agent when to refuse, by its own samples; a run that broke off goes on at its last checkpoint."""
-    from training.sft import SftRecipe, sft
+    from training.sft import SftRecipe, sft, style_of
 
-    model, style, taught = _lessons(pool, agent, samples, data, models_dir, size, seed)
+    config, model, taught = _lessons(pool, agent, samples, data, models_dir, size, seed)
     recipe = SftRecipe(epochs, learning_rate, rank=rank)
     with _bar(f"{agent}: {len(taught)} lessons") as told:
-        done = sft(model, taught, out, recipe, style, seed, threads, told)
+        done = sft(model, taught, out, recipe, style_of(config), seed, threads, told)
     Console().print(f"{agent}: {done}")
 
 
@@ -203,32 +202,33 @@ def rl(
 ) -> None:
     """Reward an agent for right answers, and for refusing what it would get wrong; goes on at its last checkpoint."""
     from agents.plugins import build
-    from mesh.config import load
     from training.rewards import REWARDS
     from training.rl import RlRecipe, rl
+    from training.sft import style_of
 
-    bare, style, taught = _lessons(pool, agent, samples, data, models_dir, size, seed)
-    recipe = RlRecipe(steps, learning_rate, max_tokens=load(pool).max_tokens, rank=rank)
+    config, bare, taught = _lessons(pool, agent, samples, data, models_dir, size, seed)
+    recipe = RlRecipe(steps, learning_rate, max_tokens=config.max_tokens, rank=rank)
+    style, earned = style_of(config), build(REWARDS, reward, "reward")
     with _bar(f"{agent}: {steps} steps") as told:
-        done = rl(model or bare, taught, out, recipe, style, build(REWARDS, reward, "reward"), seed, threads, told)
+        done = rl(model or bare, taught, out, recipe, style, earned, seed, threads, told)
     Console().print(f"{agent}: {done}")
 
 
 def _lessons(
     pool: str, name: str, samples: Path, data: list[str] | None, models_dir: Path | None, size: int, seed: int
-) -> tuple[Path, Style, list[Lesson]]:
-    """An agent's model, how it is told alpha, and what it should learn from its samples."""
+) -> tuple[MeshConfig, Path, list[Lesson]]:
+    """An agent's pool, its model, and what it should learn from its samples."""
     from mesh.config import load
     from training.label import lessons
     from training.sample import experience
-    from training.sft import bare_model, style_of
+    from training.sft import bare_model
 
     config = load(pool)
     model = bare_model(config, name, models_dir)
     known = experience(samples, _rows("train", config, data or (), (), None, seed))
     if not known:
         raise ConfigError(f"samples: no reply in {samples} is to a question of the data; same --data, same --seed?")
-    return model, style_of(config), lessons(known, size, seed=seed)
+    return config, model, lessons(known, size, seed=seed)
 
 
 @contextlib.contextmanager
@@ -281,7 +281,7 @@ def self_awareness(
     plan = Plan(
         tuple(rows["train"]),
         tuple(rows["validation"]),
-        others=() if data else others(config, seed),
+        others=() if data else others(config, seed, rows["train"]),
         samples=samples,
         size=size or usual_size,
         sft=changed(sft, epochs=epochs, learning_rate=first, **both),

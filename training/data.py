@@ -30,15 +30,11 @@ class Dataset:
     read: Callable[[Row, str], Question | None]
 
 
-def _letters(count: int) -> str:
-    return ascii_uppercase[:count]
-
-
 def _choice(id: str, task: str, text: str, options: Iterable[str], place: int) -> Question | None:
     options = tuple(options)
     if not 0 <= place < len(options):
         return None
-    return Question(id, text, task, options, _letters(len(options))[place])
+    return Question(id, text, task, options, ascii_uppercase[place])
 
 
 def _gsm8k(row: Row, id: str) -> Question | None:

@@ -7,9 +7,9 @@ drafts and assessor; only the policy is another, and the assessor reports its ra
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from training.grading import grade
 
 ANY = 0.5  # the preference that is told to nobody
 Progress = Callable[[int, int], None]  # done, all
+Told = Callable[[int, Any], None]  # how many more have come; the outcome of one that has come just now
 
 
 class Answering(Policy):
@@ -75,38 +76,46 @@ def examine(
     kind = assessor(agent)
     total, done = len(questions) * (len(alphas) + (not kind.reads_draft)), 0
 
-    def told(count: int) -> None:
+    def told(count: int, _: Any) -> None:
         nonlocal done
         done += count
         if progress is not None:
             progress(done, total)
 
-    ask = partial(_ask, questions, concurrency=agent_limits(config, agent), models_dir=models_dir, told=told)
-    replies, forced = out / f"{agent.name}.replies.jsonl", out / f"{agent.name}.forced.jsonl"
+    replies = out / f"{agent.name}.replies.jsonl"
     policy = Answering if kind.reads_draft else Declining
-    ask(scoring(config, agent, policy), replies, alphas, may_decline=True)
-    if not kind.reads_draft:
-        ask(scoring(config, agent, policy), forced, (ANY,), max_hops=0)
-    return exams(questions, replies, None if kind.reads_draft else forced)
+    with closing(Mesh(scoring(config, agent, policy), models_dir)) as mesh:
+        ask(mesh, questions, replies, alphas, agent_limits(config, agent), told, may_decline=True)
+        if kind.reads_draft:
+            return exams(questions, replies)
+        return exams(questions, replies, _force(mesh, config, agent, questions, out, told))
 
 
 def forced(
     config: MeshConfig, agent: AgentConfig, questions: Sequence[Question], out: Path, models_dir: Path | None = None
 ) -> dict[str, bool]:
     """Whether the answer is right that an agent gives when it must, by the question's id; replies go into ``out``."""
-    path = out / f"{agent.name}.forced.jsonl"
-    one, limit = scoring(config, agent, Declining), agent_limits(config, agent)
-    _ask(questions, one, path, (ANY,), limit, models_dir, lambda _: None, max_hops=0)
+    with closing(Mesh(scoring(config, agent, Declining), models_dir)) as mesh:
+        path = _force(mesh, config, agent, questions, out, lambda *_: None)
     by_id = {question.id: question for question in questions}
-    return {line["question"]: grade(line["text"], by_id[line["question"]]) for line in _lines(path, by_id)}
+    return {line["question"]: grade(line["text"], by_id[line["question"]]) for line in replied(path, by_id)}
+
+
+def _force(
+    mesh: Mesh, config: MeshConfig, agent: AgentConfig, questions: Sequence[Question], out: Path, told: Told
+) -> Path:
+    """Have an agent answer all questions, as it does when it must; the file with what it said."""
+    path = out / f"{agent.name}.forced.jsonl"
+    ask(mesh, questions, path, (ANY,), agent_limits(config, agent), told, max_hops=0)
+    return path
 
 
 def exams(questions: Sequence[Question], replies: Path, forced: Path | None = None) -> list[Exam]:
     """What files of replies tell: those with scores, and where these are no answers, those with the answers."""
     by_id = {question.id: question for question in questions}
-    answers = {} if forced is None else {line["question"]: line for line in _lines(forced, by_id)}
+    answers = {} if forced is None else {line["question"]: line for line in replied(forced, by_id)}
     found = []
-    for line in _lines(replies, by_id):
+    for line in replied(replies, by_id):
         answer = line if forced is None else answers.get(line["question"])
         if answer is not None:
             question, hop = by_id[line["question"]], answer["path"][-1]
@@ -136,32 +145,35 @@ def agent_limits(config: MeshConfig, agent: AgentConfig) -> int:
     return config.limits_for(agent).running + 8
 
 
-def _ask(
+def ask(
+    mesh: Mesh,
     questions: Sequence[Question],
-    config: MeshConfig,
     path: Path,
     alphas: Sequence[float],
     concurrency: int,
-    models_dir: Path | None,
-    told: Callable[[int], None],
+    told: Told,
     **options: Any,
 ) -> None:
+    """Ask what is not in the file ``path`` yet, which starts the mesh where anything is missing. ``told`` hears how
+    many replies have come, and of one that has come just now, what it is.
+    """
+
     def record(job: Any, outcome: Any) -> None:
         file.add(job, outcome)
-        told(1)
+        told(1, outcome)
 
     with Replies(path, questions, alphas) as file:
-        told(file.found)
-        if file.found < len(questions) * len(alphas):
-            with Mesh(config, models_dir) as mesh:
-                ask_all(mesh, file.missing(), record, concurrency, **options)
+        told(file.found, None)
+        ask_all(mesh, file.missing(), record, concurrency, **options)
 
 
-def _lines(path: Path, by_id: Mapping[str, Question]) -> Iterator[dict[str, Any]]:
-    """Replies to these questions; of one that is there twice the first."""
+def replied(path: Path, among: Container[str]) -> Iterator[dict[str, Any]]:
+    """The lines of a file of replies to questions of these ids; failures are none, and of one that is there twice the
+    first counts.
+    """
     seen: set[str] = set()
     for text in path.read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
-        if "error" not in line and line["question"] in by_id and line["id"] not in seen:
+        if "error" not in line and line["question"] in among and line["id"] not in seen:
             seen.add(line["id"])
             yield line

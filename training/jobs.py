@@ -26,7 +26,7 @@ from agents.errors import ConfigError, MeshError, PlacementError
 from agents.plugins import build
 from agents.prompts import Style
 from mesh.assemble import agent_specs, models_folder
-from mesh.config import MeshConfig, with_overrides
+from mesh.config import MeshConfig, alone, with_overrides
 from mesh.questions import Question
 from mesh.runtimes.ray import ensure_cluster, gpus_for
 from training.calibrate import calibrate
@@ -84,20 +84,16 @@ class Job:
     @property
     def done(self) -> bool:
         """Whether its last stage is."""
-        return self.mark(STAGES[-1]).exists()
+        return mark(self.out, STAGES[-1]).exists()
 
     def run(self, stage: str) -> None:
         """Do one stage, unless it is done."""
         same_run(self.out / "plan.json", self.facts())
-        mark = self.mark(stage)
-        if not mark.exists():
+        done = mark(self.out, stage)
+        if not done.exists():
             began = time.monotonic()
             getattr(self, f"_{stage}")(_Told(self.out / "progress.json", stage))
-            mark.write_text(f"{time.monotonic() - began:.0f}\n", encoding="utf-8")
-
-    def mark(self, stage: str) -> Path:
-        """The file that says that a stage is done, and how many seconds it took (since it was last begun)."""
-        return self.out / f"{stage}.done"
+            done.write_text(f"{time.monotonic() - began:.0f}\n", encoding="utf-8")
 
     def _sample(self, told: _Told) -> None:
         plan = self.plan
@@ -109,21 +105,21 @@ class Job:
 
     def _sft(self, told: _Told) -> None:
         if self.plan.sft is not None:
-            told_of = self._learn("sft", self.plan.sft.rehearsal, told)
+            told_of = self._learn(self.plan.sft.rehearsal, told)
             sft(self._bare(), out=self.out / "sft", recipe=self.plan.sft, **told_of)
 
     def _rl(self, told: _Told) -> None:
         if self.plan.rl is not None:
             recipe = replace(self.plan.rl, max_tokens=self.plan.rl.max_tokens or self.config.max_tokens)
             begun = self._bare() if self.plan.sft is None else self.out / "sft" / "final"
-            told_of = self._learn("rl", recipe.rehearsal, told)
+            told_of = self._learn(recipe.rehearsal, told)
             reward = build(REWARDS, self.plan.reward, "reward")
             rl(begun, out=self.out / "rl", recipe=recipe, reward=reward, **told_of)
 
     def _bare(self) -> Path:
         return bare_model(self.config, self.agent, self.models_dir)
 
-    def _learn(self, name: str, rehearsal: float, told: _Told) -> dict[str, Any]:
+    def _learn(self, rehearsal: float, told: _Told) -> dict[str, Any]:
         plan = self.plan
         known, others = experience(self.out / "samples", plan.questions), can(self.out / "samples", plan.others)
         reasons = self.style if plan.reasons else None
@@ -136,9 +132,8 @@ class Job:
         shutil.rmtree(self.candidate, ignore_errors=True)
         for stage, place in zip(reversed(stages), (self.candidate, self.candidate / "sft"), strict=False):
             as_kept(self.out / stage / "final", place, self._bare(), self.model_name)
-        config = with_overrides(
-            self.config, runtime="local", agents=[self.settings(self.candidate)], entry=None, topology="cascade"
-        )
+        local = with_overrides(self.config, runtime="local")
+        config = alone(local, local.named(self.agent), **self.serving(self.candidate))
         replies = self.out / "calibration" / digest(self.candidate)[:12]  # those of other weights are none of these
         (result,) = calibrate(
             config, self.plan.validation, replies, self.models_dir,
@@ -148,7 +143,7 @@ class Job:
         packages = {name: version(name) for name in ("torch", "transformers", "trl", "peft")}
         serving = {"assessor": "first_token", "prompt": self.style}
         model = {"model": self.model_name, "weights_sha256": digest(self.candidate)}
-        seconds = {stage: int(self.mark(stage).read_text(encoding="utf-8")) for stage in ("sample", *stages)}
+        seconds = {stage: int(mark(self.out, stage).read_text(encoding="utf-8")) for stage in ("sample", *stages)}
         facts = {**self.facts(), "seconds": seconds, "packages": packages}
         report = {"agent": self.agent, **model, **facts, "calibration": result.meta}
         for name, content in {"agent": serving, "report": report}.items():
@@ -182,19 +177,18 @@ class Job:
     @property
     def version(self) -> Path:
         """The folder of what was published last: its weights, ``calibration.json``, ``report.json``."""
-        return self.out / "versions" / (self.out / "current").read_text(encoding="utf-8").strip()
+        return current(self.out)
 
-    def settings(self, version: Path) -> dict[str, Any]:
-        """The trained agent's settings for a pool file."""
+    def serving(self, version: Path) -> dict[str, Any]:
+        """The settings with which its agent serves a version."""
         calibration = version / "calibration.json"
         told = {"calibration": str(calibration.resolve())} if calibration.exists() else {}
-        trained = {
+        return {
             "adapter": str(version.resolve()),
             "prompt": self.style,
             "policy": "reliability",
             "assessor": {"kind": "first_token", **told},
         }
-        return {**self.config.named(self.agent).model_dump(exclude_unset=True, mode="json"), **trained}
 
     def facts(self) -> dict[str, Any]:
         """What tells this run from another."""
@@ -332,9 +326,24 @@ def status(out: Path) -> list[dict[str, Any]]:
 
 def published(out: Path) -> list[dict[str, Any]]:
     """The reports of what a run has published, by agent."""
-    agents = [mark.parent for mark in out.glob(f"*/{STAGES[-1]}.done")]
-    places = [folder / "versions" / (folder / "current").read_text(encoding="utf-8").strip() for folder in agents]
-    return [json.loads((place / "report.json").read_text(encoding="utf-8")) for place in sorted(places)]
+    return [_report(folder) for folder in sorted(out.iterdir()) if mark(folder, STAGES[-1]).exists()]
+
+
+def mark(folder: Path, stage: str) -> Path:
+    """The file that says that a stage of an agent's training is done, and how many seconds it took (since it was last
+    begun).
+    """
+    return folder / f"{stage}.done"
+
+
+def current(folder: Path) -> Path:
+    """The version that an agent's training has published last."""
+    return folder / "versions" / (folder / "current").read_text(encoding="utf-8").strip()
+
+
+def _report(folder: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((current(folder) / "report.json").read_text(encoding="utf-8"))
+    return report
 
 
 def _row(folder: Path, running: bool) -> dict[str, Any]:
@@ -347,10 +356,9 @@ def _row(folder: Path, running: bool) -> dict[str, Any]:
         "of": seen["all"],
         "pid": seen.get("pid") if running else None,
     }
-    if (folder / f"{STAGES[-1]}.done").exists():
-        version = folder / "versions" / (folder / "current").read_text(encoding="utf-8").strip()
-        meta = json.loads((version / "report.json").read_text(encoding="utf-8"))["calibration"]
-        row |= {"state": "done", "pid": None, "version": version.name}
+    if mark(folder, STAGES[-1]).exists():
+        meta = _report(folder)["calibration"]
+        row |= {"state": "done", "pid": None, "version": current(folder).name}
         row |= {"AUROC": meta["auroc"], "ECE": meta["ece"]}
     return row
 
@@ -382,9 +390,8 @@ def _tell(job: Job, progress: Progress | None) -> None:
 def _pool(config: MeshConfig, jobs: dict[str, Job], out: Path) -> Path:
     """Write the pool file of the trained agents."""
     agents = [
-        jobs[agent.name].settings(jobs[agent.name].version)
-        if agent.name in jobs
-        else agent.model_dump(exclude_unset=True, mode="json")
+        agent.model_dump(exclude_unset=True, mode="json")
+        | (jobs[agent.name].serving(jobs[agent.name].version) if agent.name in jobs else {})
         for agent in config.agents
     ]
     trained = {**config.model_dump(exclude_unset=True, mode="json"), "name": f"{config.name}-trained"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -39,17 +40,25 @@ def usual(config: MeshConfig, seed: int = 0) -> Plan:
         raise ConfigError(f"pool: {config.name!r} has no questions of its own")
     size, sft, rl = recipes(config)
     rows = {part: tuple(make(count, part, seed)) for part, count in OWN_ROWS.items()}
-    return Plan(rows["train"], rows["validation"], others=others(config, seed), size=size, sft=sft, rl=rl, seed=seed)
+    return Plan(
+        rows["train"],
+        rows["validation"],
+        others=others(config, seed, rows["train"]),
+        size=size,
+        sft=sft,
+        rl=rl,
+        seed=seed,
+    )
 
 
-def others(config: MeshConfig, seed: int) -> tuple[Question, ...]:
-    """More questions of a pool's own train part, none of them among the others; of a pool that makes none, none."""
+def others(config: MeshConfig, seed: int, known: Sequence[Question]) -> tuple[Question, ...]:
+    """More questions of a pool's own train part, none of them among ``known``; of a pool that makes none, none."""
     make = config.question_maker
     if make is None:
         return ()
-    known = {question.id for question in make(OWN_ROWS["train"], "train", seed)}
+    ids = {question.id for question in known}
     more = (question for number in range(OTHERS) for question in make(OWN_ROWS["train"], "train", _other(seed, number)))
-    return tuple({question.id: question for question in more if question.id not in known}.values())
+    return tuple({question.id: question for question in more if question.id not in ids}.values())
 
 
 def _other(seed: int, number: int) -> int:

@@ -5,24 +5,21 @@ The share of them that is right is its competence there, from which it learns wh
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agents.errors import ConfigError, MeshError, NotUnderstood, QueryTooLong
-from mesh.askfile import Replies, ask_all
 from mesh.client import Mesh
 from mesh.config import MeshConfig, alone
 from mesh.questions import Question
-from training.examine import agent_limits
+from training.examine import ANY, agent_limits, ask, replied
 from training.grading import grade
 
 SAMPLES = 10
 TEMPERATURE = 1.0
-ALPHA = 0.5  # told to nobody: an agent is sampled without the scenario
 FORCED = "forced.jsonl"
 _BARE = {"policy": "always", "assessor": "refusal", "prompt": "plain", "adapter": None}
 Progress = Callable[[int, int], None]  # done, all
@@ -77,46 +74,27 @@ def sample(
     if unknown := [question.id for question in every if question.answer is None]:
         raise ConfigError(f"questions: {unknown[0]!r} has no answer to be graded by")
     one = config.named(agent)
-    warm = {out / f"{number}.jsonl": seed * samples + number for number in range(samples)}
     failed: list[MeshError] = []
     done, total = 0, (samples + 1) * len(questions) + len(others)
 
-    def told(outcome: Any) -> None:
+    def told(count: int, outcome: Any) -> None:
         nonlocal done
         if isinstance(outcome, MeshError) and not isinstance(outcome, NotUnderstood | QueryTooLong):
             failed.append(outcome)
-        done += 1
+        done += count
         if progress is not None:
             progress(done, total)
 
     limit = agent_limits(config, one)
-    _ask(alone(config, one, **_BARE, temperature=temperature), questions, warm, models_dir, limit, told)
-    _ask(alone(config, one, **_BARE), every, {out / FORCED: seed}, models_dir, limit, told)
+    with closing(Mesh(alone(config, one, **_BARE, temperature=temperature), models_dir)) as mesh:
+        for number in range(samples):
+            path = out / f"{number}.jsonl"
+            ask(mesh, questions, path, (ANY,), limit, told, seed=seed * samples + number, max_hops=0)
+    with closing(Mesh(alone(config, one, **_BARE), models_dir)) as mesh:
+        ask(mesh, every, out / FORCED, (ANY,), limit, told, seed=seed, max_hops=0)
     if failed:
         raise MeshError(f"{len(failed)} of {total} samples of {agent!r} failed; first: {failed[0]}")
     return experience(out, questions)
-
-
-def _ask(
-    config: MeshConfig,
-    questions: Sequence[Question],
-    files: Mapping[Path, int],
-    models_dir: Path | None,
-    concurrency: int,
-    told: Callable[[Any], None],
-) -> None:
-    """Ask a mesh all questions for every file, each with its seed; ``told`` hears of each, None where it was there."""
-
-    def record(file: Replies, job: Any, outcome: Any) -> None:
-        file.add(job, outcome)
-        told(outcome)
-
-    with Mesh(config, models_dir) as mesh:
-        for path, seed in files.items():
-            with Replies(path, questions, (ALPHA,)) as file:
-                for _ in range(file.found):
-                    told(None)
-                ask_all(mesh, file.missing(), partial(record, file), concurrency, seed=seed, max_hops=0)
 
 
 def experience(folder: Path, questions: Iterable[Question]) -> list[Experience]:
@@ -130,10 +108,9 @@ def experience(folder: Path, questions: Iterable[Question]) -> list[Experience]:
     by_id = {question.id: question for question in questions}
     answers: dict[str, list[str]] = {name: [] for name in by_id}
     for path in sorted(folder.glob("[0-9]*.jsonl")):
-        for name, text in _texts(path):
-            if name in by_id:
-                answers[name].append(text)
-    forced = dict(_texts(folder / FORCED))
+        for line in replied(path, by_id):
+            answers[line["question"]].append(line["text"])
+    forced = _forced(folder, by_id)
     return [
         Experience(
             question,
@@ -147,19 +124,13 @@ def experience(folder: Path, questions: Iterable[Question]) -> list[Experience]:
     ]
 
 
-def can(folder: Path, questions: Iterable[Question]) -> list[tuple[Question, str]]:
+def can(folder: Path, questions: Sequence[Question]) -> list[tuple[Question, str]]:
     """Those of ``questions`` that the agent answers right when it must, and what it says then."""
-    forced = dict(_texts(folder / FORCED))
-    return [
-        (question, forced[question.id])
-        for question in questions
-        if question.id in forced and grade(forced[question.id], question)
-    ]
+    said = _forced(folder, {question.id for question in questions})
+    asked = [question for question in questions if question.id in said]
+    return [(question, said[question.id]) for question in asked if grade(said[question.id], question)]
 
 
-def _texts(path: Path) -> Iterator[tuple[str, str]]:
-    """The question's id and the text of every reply in a file."""
-    for text in path.read_text(encoding="utf-8").splitlines():
-        line = json.loads(text)
-        if "error" not in line:
-            yield line["question"], line["text"]
+def _forced(folder: Path, among: Container[str]) -> dict[str, str]:
+    """What the agent said when it had to answer, by the question's id."""
+    return {line["question"]: line["text"] for line in replied(folder / FORCED, among)}

@@ -98,7 +98,7 @@ def check_adapter(path: Path, model: str) -> None:
         raise AdapterError(f"adapter {path}: broken file: {error}") from error
     if kind != "LORA":
         raise AdapterError(f"adapter {path}: peft_type is {kind!r}, it must be 'LORA'")
-    base = {_module(name): shape for file in model_folder(model).glob("*.safetensors") for name, shape in _shapes(file)}
+    base = {_module(name): shape for name, shape in _all_shapes(model_folder(model)).items()}
     pairs = [(name, side, shape) for name, shape in adapter.items() for side in "AB" if f".lora_{side}." in name]
     if not pairs:
         raise AdapterError(f"adapter {path}: {weights.name} holds no LoRA matrices")
@@ -115,10 +115,10 @@ def check_adapter(path: Path, model: str) -> None:
 
 def _check_whole(path: Path, model: str) -> None:
     try:
-        own = {name: shape for file in path.glob("*.safetensors") for name, shape in _shapes(file)}
+        own = _all_shapes(path)
     except ValueError as error:
         raise AdapterError(f"adapter {path}: broken file: {error}") from error
-    base = {name: shape for file in model_folder(model).glob("*.safetensors") for name, shape in _shapes(file)}
+    base = _all_shapes(model_folder(model))
     for name in sorted(base.keys() | own.keys()):
         if own.get(name) != base.get(name):
             raise AdapterError(
@@ -134,6 +134,11 @@ def _config_on_hub(model: str) -> None:
     if not model:
         raise ValueError("it is empty")
     hf_hub_download(model, "config.json", etag_timeout=HUB_TIMEOUT_S)
+
+
+def _all_shapes(folder: Path) -> dict[str, list[int]]:
+    """Name and shape of every matrix in a model's folder."""
+    return {name: shape for file in folder.glob("*.safetensors") for name, shape in _shapes(file)}
 
 
 def _shapes(file: Path) -> Iterator[tuple[str, list[int]]]:

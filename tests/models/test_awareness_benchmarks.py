@@ -37,13 +37,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     job.out.mkdir()
     for stage in STAGES:
         job.run(stage)
-    settings = job.settings(job.version)
+    settings = load("lab-bare").named("nano").model_dump(exclude_unset=True, mode="json") | job.serving(job.version)
     (folder / "pool.yaml").write_text(yaml.safe_dump({"extends": "lab-bare", "name": "one", "agents": [settings]}))
     return folder
 
 
 def test_an_agent_is_examined(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"JUDGED": 300, "VALIDATION": 200, "OUTSIDE": 140, "SAMPLES": 1}.items():
+    rows = {"train": 300, "validation": 200}
+    for name, value in {"OWN_ROWS": rows, "OUTSIDE": 140, "SAMPLES": 1}.items():
         monkeypatch.setattr(self_awareness, name, value)
     monkeypatch.setattr(awareness_figures, "RESAMPLES", 5)
     pool = str(run / "pool.yaml")
@@ -61,7 +62,7 @@ def test_an_agent_is_examined(run: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_variants_are_trained_and_compared(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ablations, "RESAMPLES", 5)
+    monkeypatch.setattr(awareness_figures, "RESAMPLES", 5)
     done: list[str] = []
     ablations.train(load("lab-bare"), "nano", PLAN, run, tmp_path, done.append)
     assert done == [*ablations.VARIANTS]
