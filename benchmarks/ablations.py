@@ -36,11 +36,12 @@ VARIANTS: dict[str, Callable[[Plan], Plan]] = {
     "SFT only": lambda plan: replace(plan, rl=None),
     "RL only": lambda plan: replace(plan, sft=None),
     "rewards for the draft alone": lambda plan: replace(plan, rl=plan.rl and replace(plan.rl, forced=0.0)),
+    "no pull towards stage one": lambda plan: replace(plan, rl=plan.rl and replace(plan.rl, beta=0.0)),
     "no scenario in the prompt": lambda plan: replace(plan, style="plain", alphas=(0.5,)),
     "three fixed alphas": lambda plan: replace(plan, alphas=FIXED),
     "reasoned refusals": lambda plan: replace(plan, reasons=True),
 }
-SHARES_SFT = ("SFT only", "rewards for the draft alone")
+SHARES_SFT = ("SFT + RL", "SFT only", "rewards for the draft alone", "no pull towards stage one")
 
 
 def train(config: MeshConfig, name: str, plan: Plan, run: Path, work: Path, done: Callable[[str], None]) -> None:
@@ -54,8 +55,8 @@ def train(config: MeshConfig, name: str, plan: Plan, run: Path, work: Path, done
     for variant, changed in VARIANTS.items():
         job = Job(config, name, changed(plan), work / variant / name, None)
         _begun(run / name, job.out, "sample", "samples")
-        if variant == "SFT + RL" or variant in SHARES_SFT:
-            _begun(run / name, job.out, "sft", "sft")
+        if variant in SHARES_SFT:
+            _begun(run / name, job.out, "sft", "sft", "truth")
         if variant == "SFT + RL":
             _begun(run / name, job.out, "rl", "rl")
         for stage in STAGES:
@@ -63,11 +64,12 @@ def train(config: MeshConfig, name: str, plan: Plan, run: Path, work: Path, done
         done(variant)
 
 
-def _begun(run: Path, out: Path, stage: str, folder: str) -> None:
+def _begun(run: Path, out: Path, stage: str, *folders: str) -> None:
     """Take over a stage that is the same."""
     out.mkdir(parents=True, exist_ok=True)
     if not mark(out, stage).exists():
-        shutil.copytree(run / folder, out / folder, dirs_exist_ok=True)
+        for folder in folders:
+            shutil.copytree(run / folder, out / folder, dirs_exist_ok=True)
         shutil.copy(mark(run, stage), mark(out, stage))
 
 

@@ -25,7 +25,7 @@ from mesh.config import AgentConfig, MeshConfig, alone, load, with_overrides
 from mesh.questions import Question
 from training.calibrate import fitted
 from training.examine import Exam, examine, forced
-from training.recipes import OWN_ROWS
+from training.recipes import OWN_ROWS, others
 from training.sample import sample
 
 ALPHAS = (0.1, 0.2, 0.5, 0.8, 0.9)
@@ -108,7 +108,7 @@ def _one(pool: str, name: str, count: int, seed: int, work: Path) -> Seen:
     calibration = Calibration.load(agent.assessor.options["calibration"])
     seen.p = probabilities(calibration, seen.scores["rl"])
     learnt, checked = (make(count, part, 0) for part, count in OWN_ROWS.items())  # what an agent is trained on
-    _outsiders(config, agent, seen, asked, learnt, checked, work)
+    _outsiders(config, agent, seen, asked, (*learnt, *checked, *others(config, 0)), work)
     _insiders(config, agent, seen, asked, checked, work)
     _outside(config, agent, seen, seed, calibration, work)
     return seen
@@ -149,14 +149,13 @@ def _outsiders(
     agent: AgentConfig,
     seen: Seen,
     asked: Sequence[Question],
-    learnt: Sequence[Question],
-    checked: Sequence[Question],
+    shared: Sequence[Question],
     work: Path,
 ) -> None:
-    """Judges learn from the questions that the agent learnt from, and from those its calibration was fitted on; they
-    say of the trained agent whether it will be right.
+    """Judges learn from all questions that the agent met in training, those its calibration was fitted on among them;
+    they say of the trained agent whether it will be right.
     """
-    rows = {question.id: question for question in (*learnt, *checked)}
+    rows = {question.id: question for question in shared}
     right = forced(config, agent, list(rows.values()), work / "judged")
     for name, kind in JUDGES.items():
         judge = kind()

@@ -18,7 +18,7 @@ from mesh.config import MeshConfig
 from mesh.questions import Part, Question
 
 if TYPE_CHECKING:
-    from training.label import Lesson
+    from training.sample import Experience
 
 Pool: TypeAlias = Annotated[str, typer.Option(help="A ready pool's name, or a YAML file.")]
 Agent: TypeAlias = Annotated[str, typer.Option(help="Which of its agents.")]
@@ -172,9 +172,11 @@ def sft(
     threads: Threads = 1,
 ) -> None:
     """Teach an agent when to refuse, by its own samples; a run that broke off goes on at its last checkpoint."""
+    from training.label import lessons
     from training.sft import SftRecipe, sft, style_of
 
-    config, model, taught = _lessons(pool, agent, samples, data, models_dir, size, seed)
+    config, model, known = _known(pool, agent, samples, data, models_dir, seed)
+    taught = lessons(known, size, seed=seed)
     recipe = SftRecipe(epochs, learning_rate, rank=rank)
     with _bar(f"{agent}: {len(taught)} lessons") as told:
         done = sft(model, taught, out, recipe, style_of(config), seed, threads, told)
@@ -192,7 +194,6 @@ def rl(
     ] = None,
     data: Data = None,
     models_dir: ModelsDir = None,
-    size: Size = 10_000,
     steps: Annotated[int, typer.Option(min=1)] = 800,
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-4,
     reward: Annotated[str, typer.Option(help="A name in REWARDS, or package.module:attr.")] = "localized",
@@ -200,26 +201,30 @@ def rl(
     seed: Seed = 0,
     threads: Threads = 1,
 ) -> None:
-    """Reward an agent for right answers, and for refusing what it would get wrong; goes on at its last checkpoint."""
+    """Reward an agent for right answers, and for refusing what it would get wrong; goes on at its last checkpoint.
+
+    What it would get wrong is what it did get wrong in its samples.
+    """
     from agents.plugins import build
+    from training.label import choices
     from training.rewards import REWARDS
     from training.rl import RlRecipe, rl
     from training.sft import style_of
 
-    config, bare, taught = _lessons(pool, agent, samples, data, models_dir, size, seed)
+    config, bare, known = _known(pool, agent, samples, data, models_dir, seed)
     recipe = RlRecipe(steps, learning_rate, max_tokens=config.max_tokens, rank=rank)
+    met = choices(known, steps * recipe.prompts, rehearsal=recipe.rehearsal, seed=seed)
     style, earned = style_of(config), build(REWARDS, reward, "reward")
     with _bar(f"{agent}: {steps} steps") as told:
-        done = rl(model or bare, taught, out, recipe, style, earned, seed, threads, told)
+        done = rl(model or bare, met, out, recipe, style, earned, seed, threads, told)
     Console().print(f"{agent}: {done}")
 
 
-def _lessons(
-    pool: str, name: str, samples: Path, data: list[str] | None, models_dir: Path | None, size: int, seed: int
-) -> tuple[MeshConfig, Path, list[Lesson]]:
-    """An agent's pool, its model, and what it should learn from its samples."""
+def _known(
+    pool: str, name: str, samples: Path, data: list[str] | None, models_dir: Path | None, seed: int
+) -> tuple[MeshConfig, Path, list[Experience]]:
+    """An agent's pool, its model, and what it can do by its samples."""
     from mesh.config import load
-    from training.label import lessons
     from training.sample import experience
     from training.sft import bare_model
 
@@ -228,7 +233,7 @@ def _lessons(
     known = experience(samples, _rows("train", config, data or (), (), None, seed))
     if not known:
         raise ConfigError(f"samples: no reply in {samples} is to a question of the data; same --data, same --seed?")
-    return config, model, lessons(known, size, seed=seed)
+    return config, model, known
 
 
 @contextlib.contextmanager
@@ -281,7 +286,7 @@ def self_awareness(
     plan = Plan(
         tuple(rows["train"]),
         tuple(rows["validation"]),
-        others=() if data else others(config, seed, rows["train"]),
+        others=() if data else others(config, seed),
         samples=samples,
         size=size or usual_size,
         sft=changed(sft, epochs=epochs, learning_rate=first, **both),

@@ -7,7 +7,7 @@ drafts and assessor; only the policy is another, and the assessor reports its ra
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,12 +92,27 @@ def examine(
 
 
 def forced(
-    config: MeshConfig, agent: AgentConfig, questions: Sequence[Question], out: Path, models_dir: Path | None = None
+    config: MeshConfig,
+    agent: AgentConfig,
+    questions: Iterable[Question],
+    out: Path,
+    models_dir: Path | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, bool]:
-    """Whether the answer is right that an agent gives when it must, by the question's id; replies go into ``out``."""
-    with closing(Mesh(scoring(config, agent, Declining), models_dir)) as mesh:
-        path = _force(mesh, config, agent, questions, out, lambda *_: None)
+    """Whether the answer is right that an agent gives when it must, by the question's id; replies go into ``out``, and
+    a run that broke off goes on there.
+    """
     by_id = {question.id: question for question in questions}
+    done = 0
+
+    def told(count: int, _: Any) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, len(by_id))
+
+    with closing(Mesh(scoring(config, agent, Declining), models_dir)) as mesh:
+        path = _force(mesh, config, agent, tuple(by_id.values()), out, told)
     return {line["question"]: grade(line["text"], by_id[line["question"]]) for line in replied(path, by_id)}
 
 

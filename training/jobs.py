@@ -30,10 +30,11 @@ from mesh.config import MeshConfig, alone, with_overrides
 from mesh.questions import Question
 from mesh.runtimes.ray import ensure_cluster, gpus_for
 from training.calibrate import calibrate
-from training.label import SIZE, lessons
+from training.examine import forced
+from training.label import SIZE, choices, lessons
 from training.rewards import REWARDS
 from training.rl import RlRecipe, rl
-from training.sample import SAMPLES, can, experience, sample
+from training.sample import SAMPLES, Experience, experience, once, sample
 from training.sft import SftRecipe, bare_model, sft, style_of
 from training.trainer import as_kept, digest, same_run
 
@@ -48,8 +49,8 @@ Progress = Callable[[str, str, int, int], None]  # agent, stage, done, all
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How agents are trained: ``questions`` to learn from, ``validation`` for their calibration; and of ``others`` they
-    rehearse those that they can answer.
+    """How agents are trained: ``questions`` to sample, ``validation`` for their calibration. ``others`` they are asked
+    once: they rehearse what they can answer of them, and are rewarded on them too.
 
     A recipe that is None leaves its stage out. ``alphas`` are the preferences in lessons (None: any), ``style`` is how
     they are told (None: as the pool's models can read it), ``reasons`` makes refusals say what is hard.
@@ -104,27 +105,47 @@ class Job:
         )  # fmt: skip
 
     def _sft(self, told: _Told) -> None:
-        if self.plan.sft is not None:
-            told_of = self._learn(self.plan.sft.rehearsal, told)
-            sft(self._bare(), out=self.out / "sft", recipe=self.plan.sft, **told_of)
+        plan = self.plan
+        if plan.sft is None:
+            return
+        taught = lessons(
+            self._experience(), plan.size, plan.alphas, plan.sft.rehearsal, plan.seed,
+            self.style if plan.reasons else None, once(self.out / "samples", plan.others),
+        )  # fmt: skip
+        sft(self._bare(), taught, self.out / "sft", plan.sft, progress=told, **self._how())
 
     def _rl(self, told: _Told) -> None:
-        if self.plan.rl is not None:
-            recipe = replace(self.plan.rl, max_tokens=self.plan.rl.max_tokens or self.config.max_tokens)
-            begun = self._bare() if self.plan.sft is None else self.out / "sft" / "final"
-            told_of = self._learn(recipe.rehearsal, told)
-            reward = build(REWARDS, self.plan.reward, "reward")
-            rl(begun, out=self.out / "rl", recipe=recipe, reward=reward, **told_of)
+        plan = self.plan
+        if plan.rl is None:
+            return
+        recipe = replace(plan.rl, max_tokens=plan.rl.max_tokens or self.config.max_tokens)
+        begun = self._bare() if plan.sft is None else self.out / "sft" / "final"
+        met = choices(self._met(told), recipe.steps * recipe.prompts, plan.alphas, recipe.rehearsal, plan.seed)
+        reward = build(REWARDS, plan.reward, "reward")
+        rl(begun, met, self.out / "rl", recipe, reward=reward, progress=told, **self._how())
+
+    def _met(self, told: _Told) -> list[Experience]:
+        """Its questions, and whether it is right now where it must answer: before stage one that was not quite so."""
+        plan, local = self.plan, with_overrides(self.config, runtime="local")
+        asked = [*self._experience(), *once(self.out / "samples", plan.others)]
+        if plan.sft is None:
+            return asked
+        kept = self.out / "begun"
+        shutil.rmtree(kept, ignore_errors=True)
+        as_kept(self.out / "sft" / "final", kept, self._bare(), self.model_name)
+        agent = alone(local, local.named(self.agent), **self.serving(kept)).agents[0]
+        replies = self.out / "truth" / digest(kept)[:12]
+        right = forced(local, agent, [one.question for one in asked], replies, self.models_dir, told)
+        return [replace(one, forced=right[one.question.id]) for one in asked if one.question.id in right]
+
+    def _experience(self) -> list[Experience]:
+        return experience(self.out / "samples", self.plan.questions)
+
+    def _how(self) -> dict[str, Any]:
+        return {"style": self.style, "seed": self.plan.seed, "threads": self.plan.threads}
 
     def _bare(self) -> Path:
         return bare_model(self.config, self.agent, self.models_dir)
-
-    def _learn(self, rehearsal: float, told: _Told) -> dict[str, Any]:
-        plan = self.plan
-        known, others = experience(self.out / "samples", plan.questions), can(self.out / "samples", plan.others)
-        reasons = self.style if plan.reasons else None
-        taught = lessons(known, plan.size, plan.alphas, rehearsal, plan.seed, reasons, others)
-        return {"lessons": taught, "style": self.style, "seed": plan.seed, "threads": plan.threads, "progress": told}
 
     def _calibrate(self, told: _Told) -> None:
         """Examine what is about to be published."""

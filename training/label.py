@@ -59,7 +59,7 @@ def lessons(
     rehearsal: float = REHEARSAL,
     seed: int = 0,
     reasons: Style | None = None,
-    others: Sequence[tuple[Question, str]] = (),
+    others: Sequence[Experience] = (),
 ) -> list[Lesson]:
     """``size`` lessons, half of them refusals; fewer where an agent knows too much, or too little, for that.
 
@@ -69,7 +69,7 @@ def lessons(
         rehearsal: so many more, as a share of ``size``, of the answers that it gives when it must and that are right,
             asked without a preference: else it forgets some of that. (Samples that happened to be right would teach it
             anew what it can not do, at the expense of what it can.)
-        others: more such answers, of which half of the rehearsals are: the same few would be learnt by heart.
+        others: more experience, whose answers half of the rehearsals are: the same few would be learnt by heart.
 
     Raises:
         ConfigError: there is nothing to refuse, or nothing to answer.
@@ -90,10 +90,42 @@ def lessons(
         what = "refuse" if not kinds[True] else "answer"
         raise ConfigError(f"experience: of {len(experience)} questions there is none that the agent should {what}")
     drawn = kinds[True][:fewest] + kinds[False][:fewest]
-    able = [Lesson(one.question, None, one.answer, one.competence, True) for one in experience if one.forced]
-    more = [Lesson(question, None, answer, 1.0, True) for question, answer in others]
+    able, more = (
+        [Lesson(one.question, None, one.answer, one.competence, True) for one in ones if one.forced]
+        for ones in (experience, others)
+    )
     for source in [able, more] if more else [able]:
         count = round(2 * fewest * rehearsal / (2 if more else 1))
         drawn += rng.choices(source, k=count) if source else []
+    rng.shuffle(drawn)
+    return drawn
+
+
+def choices(
+    experience: Sequence[Experience],
+    size: int = SIZE,
+    alphas: Sequence[float] | None = None,
+    rehearsal: float = REHEARSAL,
+    seed: int = 0,
+) -> list[Lesson]:
+    """``size`` questions to answer or to refuse, each at a preference, in the proportion in which they come: an agent
+    that meets what it can do more often than it comes grows too sure of it. They have no target; ``alphas`` and
+    ``rehearsal`` as in ``lessons``.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if not experience:
+        raise ConfigError("experience: there is no question to choose at")
+    rng = random.Random(f"choices:{seed}")
+
+    def met(one: Experience, alpha: float | None) -> Lesson:
+        return Lesson(one.question, alpha, "", one.competence, one.forced)
+
+    able = [one for one in experience if one.forced]
+    drawn = [
+        met(one, rng.random() if alphas is None else rng.choice(alphas)) for one in rng.choices(experience, k=size)
+    ]
+    drawn += [met(one, None) for one in (rng.choices(able, k=round(size * rehearsal)) if able else ())]
     rng.shuffle(drawn)
     return drawn

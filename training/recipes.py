@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -24,7 +23,7 @@ def recipes(config: MeshConfig) -> tuple[int, SftRecipe, RlRecipe]:
     as many questions as one likes, has all weights of them trained; others get low-rank adapters.
     """
     if config.question_maker is not None:
-        return 120_000, SftRecipe(1.0, 5e-4, 64, rehearsal=0.35), RlRecipe(500, 1e-4, 32, 8)
+        return 300_000, SftRecipe(1.0, 5e-4, 64, rehearsal=0.35, width=64), RlRecipe(800, 1e-4, 32, 8)
     adapters = {"at_once": 8, "rank": 16}
     return SIZE, SftRecipe(3.0, 2e-4, 32, **adapters), RlRecipe(300, 2e-5, 16, 8, **adapters)
 
@@ -43,7 +42,7 @@ def usual(config: MeshConfig, seed: int = 0) -> Plan:
     return Plan(
         rows["train"],
         rows["validation"],
-        others=others(config, seed, rows["train"]),
+        others=others(config, seed),
         size=size,
         sft=sft,
         rl=rl,
@@ -51,14 +50,12 @@ def usual(config: MeshConfig, seed: int = 0) -> Plan:
     )
 
 
-def others(config: MeshConfig, seed: int, known: Sequence[Question]) -> tuple[Question, ...]:
-    """More questions of a pool's own train part, none of them among ``known``; of a pool that makes none, none."""
+def others(config: MeshConfig, seed: int) -> tuple[Question, ...]:
+    """More questions of a pool's own train part, as they come, repeats and all; of a pool that makes none, none."""
     make = config.question_maker
     if make is None:
         return ()
-    ids = {question.id for question in known}
-    more = (question for number in range(OTHERS) for question in make(OWN_ROWS["train"], "train", _other(seed, number)))
-    return tuple({question.id: question for question in more if question.id not in ids}.values())
+    return tuple(q for number in range(OTHERS) for q in make(OWN_ROWS["train"], "train", _other(seed, number)))
 
 
 def _other(seed: int, number: int) -> int:

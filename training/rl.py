@@ -27,6 +27,10 @@ class RlRecipe:
     ``forced`` is the part of an answer's worth that is that of the answer which it gives when it must. An agent that
     decides before it drafts is asked again without the preference (see ``agents.node``), so that this is what counts
     in the mesh; the rest is the draft's own, without which what it writes would drift.
+
+    ``beta`` weighs how far it may move from where it began (the KL divergence per token). With it the log-odds of an
+    answer move by what an answer is worth there above a refusal, divided by beta, so that questions keep their order;
+    without it they end as far apart as time allows, whatever it is worth.
     """
 
     steps: int = 800
@@ -38,6 +42,7 @@ class RlRecipe:
     rank: int | None = None
     rehearsal: float = 0.25
     forced: float = 0.8
+    beta: float = 0.05
 
 
 def rl(
@@ -79,7 +84,7 @@ def rl(
             max_completion_length=recipe.max_tokens or 256,
             max_steps=recipe.steps,
             temperature=1.0,
-            beta=0.0,
+            beta=recipe.beta,
             scale_rewards="none",  # by its group's spread: a question on which most agree would count most
         ),
         train_dataset=Dataset.from_list(rows),

@@ -70,12 +70,12 @@ def sample(
         ConfigError: an unknown agent, or a question whose answer nobody knows. MeshError: some failed; sampling again
             asks those again.
     """
-    every = [*questions, *others]
+    every = list({question.id: question for question in (*questions, *others)}.values())
     if unknown := [question.id for question in every if question.answer is None]:
         raise ConfigError(f"questions: {unknown[0]!r} has no answer to be graded by")
     one = config.named(agent)
     failed: list[MeshError] = []
-    done, total = 0, (samples + 1) * len(questions) + len(others)
+    done, total = 0, samples * len(questions) + len(every)
 
     def told(count: int, outcome: Any) -> None:
         nonlocal done
@@ -124,11 +124,13 @@ def experience(folder: Path, questions: Iterable[Question]) -> list[Experience]:
     ]
 
 
-def can(folder: Path, questions: Sequence[Question]) -> list[tuple[Question, str]]:
-    """Those of ``questions`` that the agent answers right when it must, and what it says then."""
+def once(folder: Path, questions: Iterable[Question]) -> list[Experience]:
+    """What an agent said to ``questions``, repeats and all, when it had to answer; of those that it was asked."""
+    questions = list(questions)
     said = _forced(folder, {question.id for question in questions})
-    asked = [question for question in questions if question.id in said]
-    return [(question, said[question.id]) for question in asked if grade(said[question.id], question)]
+    found = ((question, said[question.id]) for question in questions if question.id in said)
+    graded = ((question, answer, grade(answer, question)) for question, answer in found)
+    return [Experience(question, (answer,), (right,), answer, right) for question, answer, right in graded]
 
 
 def _forced(folder: Path, among: Container[str]) -> dict[str, str]:

@@ -27,7 +27,9 @@ class SftRecipe:
     """How lessons are learnt, ``batch`` in a step of which ``at_once`` are in memory (None: all).
 
     ``rank`` is that of the adapters, None: all weights are trained. ``rehearsal`` is how many more questions there
-    are, as a share of the lessons, that it can answer and is asked without a preference.
+    are, as a share of the lessons, that it can answer and is asked without a preference. Where there is a ``width``,
+    the rate is for models of this hidden size, and of others goes with its inverse, as suits Adam (Yang et al. 2022,
+    arXiv 2203.03466).
     """
 
     epochs: float = 3.0
@@ -36,6 +38,11 @@ class SftRecipe:
     at_once: int | None = None
     rank: int | None = None
     rehearsal: float = REHEARSAL
+    width: int | None = None
+
+    def rate(self, width: int) -> float:
+        """The learning rate for a model of this hidden size."""
+        return self.learning_rate * (self.width / width if self.width else 1)
 
 
 def sft(
@@ -59,10 +66,11 @@ def sft(
     tokenizer = load_tokenizer(str(model))
     rows = [{"prompt": asked(tokenizer, lesson, style), "completion": lesson.target} for lesson in lessons]
     steps = round(-(-len(rows) // recipe.batch) * recipe.epochs)
+    learner = bare(model, recipe.rank, seed)
     trainer = SFTTrainer(
-        bare(model, recipe.rank, seed),
+        learner,
         args=SFTConfig(
-            **settings(out, steps, recipe.learning_rate, seed),
+            **settings(out, steps, recipe.rate(learner.config.hidden_size), seed),
             **parts(recipe.batch, recipe.at_once),
             num_train_epochs=recipe.epochs,
             completion_only_loss=True,

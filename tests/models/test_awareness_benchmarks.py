@@ -13,6 +13,7 @@ from benchmarks import ablations, awareness_figures, self_awareness
 from benchmarks.awareness_figures import figures
 from benchmarks.self_awareness import ALPHAS, trained
 from mesh.config import load
+from training import recipes
 from training.jobs import STAGES, Job, Plan
 from training.lab_questions import questions
 from training.rl import RlRecipe
@@ -46,6 +47,7 @@ def test_an_agent_is_examined(run: Path, tmp_path: Path, monkeypatch: pytest.Mon
     rows = {"train": 300, "validation": 200}
     for name, value in {"OWN_ROWS": rows, "OUTSIDE": 140, "SAMPLES": 1}.items():
         monkeypatch.setattr(self_awareness, name, value)
+    monkeypatch.setattr(recipes, "OWN_ROWS", rows)
     monkeypatch.setattr(awareness_figures, "RESAMPLES", 5)
     pool = str(run / "pool.yaml")
     assert trained(load(pool)) == ["nano"]

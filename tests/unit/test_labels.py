@@ -15,8 +15,8 @@ from agents.messages import Piece, Request
 from agents.prompts import REFUSAL, is_refusal
 from mesh.config import MeshConfig, load
 from mesh.questions import Question
-from training.label import Lesson, lessons, should_refuse
-from training.sample import Experience, can, experience, sample
+from training.label import Lesson, choices, lessons, should_refuse
+from training.sample import Experience, experience, once, sample
 
 
 def known(right: int, of: int = 10, id: str = "q") -> Experience:
@@ -174,10 +174,31 @@ def test_what_is_rehearsed_is_the_answer_that_it_gives_when_it_must() -> None:
 
 
 def test_half_of_what_is_rehearsed_are_others() -> None:
-    others = [(Question(f"o{n}", "?", answer="right"), "other") for n in range(50)]
+    others = [
+        Experience(Question(f"o{n}", "?", answer="right"), ("other",), (n % 2 == 0,), "other", n % 2 == 0)
+        for n in range(50)
+    ]
     drawn = lessons([known(9, id="able"), known(0, id="lost")], 200, rehearsal=1.0, others=others)
     told = Counter(lesson.target for lesson in drawn if lesson.alpha is None)
     assert told == {"usual": 100, "other": 100}
+    assert all(lesson.forced for lesson in drawn if lesson.target == "other")
+
+
+def test_choices_come_as_questions_do() -> None:
+    often, rare, lost = known(9, id="often"), known(6, id="rare"), known(0, id="lost")
+    drawn = choices([often, often, often, rare, lost], 5000, rehearsal=0.2)
+    asked = Counter(lesson.question.id for lesson in drawn if lesson.alpha is not None)
+    assert sum(asked.values()) == 5000
+    assert asked["often"] == pytest.approx(3000, abs=150)  # 4 standard errors
+    assert asked["lost"] == pytest.approx(1000, abs=120)
+    kept = [lesson for lesson in drawn if lesson.alpha is None]
+    assert len(kept) == 1000
+    assert {lesson.question.id for lesson in kept} == {"often", "rare"}  # lost is wrong where it must be answered
+    assert 0.45 < sum(lesson.alpha or 0 for lesson in drawn) / 5000 < 0.55
+    assert {lesson.alpha for lesson in choices([lost], 20, (0.2,), 0.5)} == {0.2}
+    assert drawn == choices([often, often, often, rare, lost], 5000, rehearsal=0.2)
+    with pytest.raises(ConfigError, match="no question"):
+        choices([], 3)
 
 
 def test_others_are_answered_once(tmp_path: Path) -> None:
@@ -188,6 +209,6 @@ def test_others_are_answered_once(tmp_path: Path) -> None:
     assert [one.question for one in found] == ASKED
     assert Dice.asked == 110
     assert seen[-1] == (110, 110)
-    able = can(tmp_path, more)
-    assert {answer for _, answer in able} <= {"1"}
-    assert len(able) in (0, 20)  # one seed, one throw
+    again = once(tmp_path, [*more, more[0], Question("new", "never asked", "lab/any", None, "1")])
+    assert [one.question for one in again] == [*more, more[0]]
+    assert all(one.forced is (one.answer == "1") and one.competence == one.forced for one in again)
