@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.assessment import (
+    GAMMA,
     LEAST,
     MOST,
     Bools,
@@ -69,6 +70,7 @@ def _choices(seen: Seen) -> dict[str, Any]:
         "task_accuracy": float(right.mean()),
         "base_task_accuracy": float(seen.base.mean()),
         "reward_share": {stage: _by_alpha(seen, stage, _share) for stage in stages},
+        "reward_share_by_p": _by_alpha(seen, "rl", _share_by_p),
         "switch_point": {stage: _by_alpha(seen, stage, _competence) for stage in stages},
         "switch_point_forced": {stage: _by_alpha(seen, stage, _forced) for stage in stages},
     }
@@ -80,6 +82,12 @@ def _by_alpha(seen: Seen, stage: str, figure: Callable[[Seen, str, int], float |
 
 def _share(seen: Seen, stage: str, place: int) -> float | None:
     return reward_share(seen.answers(stage)[place], seen.right[stage], ALPHAS[place])
+
+
+def _share_by_p(seen: Seen, stage: str, place: int) -> float | None:
+    """What it would earn if it answered where its p says that this pays, as the policy `reliability` does."""
+    worth = (1 - ALPHAS[place]) ** GAMMA
+    return reward_share(seen.p[place] >= worth, seen.right[stage], ALPHAS[place])
 
 
 def _competence(seen: Seen, stage: str, place: int) -> float:
@@ -179,6 +187,7 @@ def tables(result: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
             "bare": digits(row["base_task_accuracy"]),
             f"answers at {told}": " ".join(digits(rate, 2) for rate in row["answer_rate"].values()),
             "share of the reward": " ".join(digits(share, 2) for share in row["reward_share"]["rl"].values()),
+            "by p": " ".join(digits(share, 2) for share in row["reward_share_by_p"].values()),
         }
         for name, row in agents.items()
     ]

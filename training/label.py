@@ -65,40 +65,67 @@ def lessons(
 
     Args:
         alphas: the preferences to draw from; None: any in [0, 1].
-        reasons: have refusals say what is asked and how hard it is, in the words of models that are told alpha so.
         rehearsal: so many more, as a share of ``size``, of the answers that it gives when it must and that are right,
             asked without a preference: else it forgets some of that. (Samples that happened to be right would teach it
             anew what it can not do, at the expense of what it can.)
-        others: more experience, whose answers half of the rehearsals are: the same few would be learnt by heart.
+        reasons: have refusals say what is asked and how hard it is, in the words of models that are told alpha so.
+        others: more questions, each answered once. Half of the rehearsals are of these: the same few would be learnt
+            by heart; and where no reasons are to be given half of the lessons, see ``_of_one_answer``.
 
     Raises:
         ConfigError: there is nothing to refuse, or nothing to answer.
     """
     rng = random.Random(f"lessons:{seed}")
     kinds: dict[bool, list[Lesson]] = {True: [], False: []}
+    each = size // 4 if others and reasons is None else size // 2
     for _ in range(TRIES * size if experience else 0):
-        one = rng.choice(experience)
-        alpha = rng.random() if alphas is None else rng.choice(alphas)
+        one, alpha = rng.choice(experience), _preference(alphas, rng)
         refuse = should_refuse(one.competence, alpha)
-        if len(kinds[refuse]) < size // 2:
+        if len(kinds[refuse]) < each:
             target = REFUSAL + reason(one, reasons) if refuse else rng.choice(one.own_right)
             kinds[refuse].append(Lesson(one.question, alpha, target, one.competence, one.forced))
-        if all(len(each) == size // 2 for each in kinds.values()):
+        if all(len(kind) == each for kind in kinds.values()):
             break
     fewest = min(map(len, kinds.values()))
     if not fewest:
         what = "refuse" if not kinds[True] else "answer"
         raise ConfigError(f"experience: of {len(experience)} questions there is none that the agent should {what}")
     drawn = kinds[True][:fewest] + kinds[False][:fewest]
+    if others and reasons is None:
+        drawn += _of_one_answer(others, len(drawn), alphas, rng)
     able, more = (
         [Lesson(one.question, None, one.answer, one.competence, True) for one in ones if one.forced]
         for ones in (experience, others)
     )
+    count = len(drawn) * rehearsal
     for source in [able, more] if more else [able]:
-        count = round(2 * fewest * rehearsal / (2 if more else 1))
-        drawn += rng.choices(source, k=count) if source else []
+        drawn += rng.choices(source, k=round(count / (2 if more else 1))) if source else []
     rng.shuffle(drawn)
     return drawn
+
+
+def _of_one_answer(
+    experience: Sequence[Experience], size: int, alphas: Sequence[float] | None, rng: random.Random
+) -> list[Lesson]:
+    """Lessons of questions that were answered once, as they come: answer what was right, refuse what was wrong.
+
+    What was right is taken with probability alpha, what was wrong with 1 - alpha. Among questions that it cannot tell
+    apart and of which it gets a share p right, p * alpha are then to be answered and (1 - p) * (1 - alpha) to be
+    refused, so that it switches at p = 1 - alpha, as it does where its competence is known (Elkan 2001, "The
+    Foundations of Cost-Sensitive Learning").
+    """
+    drawn: list[Lesson] = []
+    for _ in range(TRIES * size):
+        one, alpha = rng.choice(experience), _preference(alphas, rng)
+        if rng.random() < (alpha if one.forced else 1 - alpha):
+            drawn.append(Lesson(one.question, alpha, one.answer if one.forced else REFUSAL, one.competence, one.forced))
+        if len(drawn) == size:
+            break
+    return drawn
+
+
+def _preference(alphas: Sequence[float] | None, rng: random.Random) -> float:
+    return rng.random() if alphas is None else rng.choice(alphas)
 
 
 def choices(
@@ -123,9 +150,7 @@ def choices(
         return Lesson(one.question, alpha, "", one.competence, one.forced)
 
     able = [one for one in experience if one.forced]
-    drawn = [
-        met(one, rng.random() if alphas is None else rng.choice(alphas)) for one in rng.choices(experience, k=size)
-    ]
+    drawn = [met(one, _preference(alphas, rng)) for one in rng.choices(experience, k=size)]
     drawn += [met(one, None) for one in (rng.choices(able, k=round(size * rehearsal)) if able else ())]
     rng.shuffle(drawn)
     return drawn

@@ -173,15 +173,42 @@ def test_what_is_rehearsed_is_the_answer_that_it_gives_when_it_must() -> None:
     assert sum(lesson.alpha is None for lesson in drawn) == 200
 
 
-def test_half_of_what_is_rehearsed_are_others() -> None:
-    others = [
-        Experience(Question(f"o{n}", "?", answer="right"), ("other",), (n % 2 == 0,), "other", n % 2 == 0)
-        for n in range(50)
-    ]
-    drawn = lessons([known(9, id="able"), known(0, id="lost")], 200, rehearsal=1.0, others=others)
-    told = Counter(lesson.target for lesson in drawn if lesson.alpha is None)
-    assert told == {"usual": 100, "other": 100}
-    assert all(lesson.forced for lesson in drawn if lesson.target == "other")
+def answered_once(right: bool, id: str) -> Experience:
+    return Experience(Question(id, "?", answer="right"), ("other",), (right,), "other", right)
+
+
+def test_half_of_what_is_taught_and_rehearsed_are_others() -> None:
+    others = [answered_once(n % 2 == 0, f"o{n}") for n in range(50)]
+    sampled = [known(9, id="able"), known(0, id="lost")]
+    drawn = lessons(sampled, 200, rehearsal=1.0, others=others)
+    taught = Counter(lesson.question.id[0] == "o" for lesson in drawn if lesson.alpha is not None)
+    assert taught == {True: 100, False: 100}
+    assert Counter(lesson.target for lesson in drawn if lesson.alpha is None) == {"usual": 100, "other": 100}
+    for lesson in drawn:
+        if lesson.question.id[0] == "o":
+            assert lesson.refuses is not lesson.forced
+            assert lesson.target in (REFUSAL, "other")
+    told_why = lessons(sampled, 200, rehearsal=0, reasons="level", others=others)
+    assert {lesson.question.id for lesson in told_why} == {"able", "lost"}  # once is not how often it fails
+
+
+@pytest.mark.parametrize(("alpha", "p"), [(0.2, 0.8), (0.5, 0.5), (0.9, 0.1), (0.3, 0.5)])
+def test_of_questions_answered_once_the_switch_point_is_one_minus_alpha(alpha: float, p: float) -> None:
+    """Of alike questions of which a share p is right, as many lessons are to answer as p * alpha, to refuse as
+    (1 - p) * (1 - alpha).
+    """
+    alike = [answered_once(n < 10 * p, f"o{n}") for n in range(10)]
+    drawn = lessons([known(10, id="able"), known(0, id="lost")], 40_000, (alpha,), 0, others=alike)
+    found = Counter(lesson.refuses for lesson in drawn if lesson.question.id[0] == "o")
+    answer, refuse = p * alpha, (1 - p) * (1 - alpha)
+    assert found.total() == 20_000
+    assert found[False] / found.total() == pytest.approx(answer / (answer + refuse), abs=0.015)  # 4 standard errors
+
+
+def test_lessons_end_where_no_preference_lets_them_be_drawn() -> None:
+    alike = [answered_once(True, "right")]
+    drawn = lessons([known(10, id="able"), known(0, id="lost")], 8, (0.0,), 0, others=alike)
+    assert {lesson.question.id for lesson in drawn} == {"able", "lost"}
 
 
 def test_choices_come_as_questions_do() -> None:
