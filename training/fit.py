@@ -16,6 +16,8 @@ from training.scores import Array, auroc, brier, ece, log_loss
 
 KNOTS = 64
 FOLDS = 5
+RESAMPLES = 200
+MEASURES = {"brier": brier, "log_loss": log_loss, "ece": ece, "auroc": auroc}
 Rows = Sequence[tuple[float, bool]]
 
 
@@ -29,7 +31,8 @@ def fit(scores_by_alpha: Mapping[float, Rows], kind: str = "auto", seed: int = 0
 
     Returns:
         The map, p never nearer to 0 or 1 than ``1 / (n + 2)`` for the n rows of an alpha. Its ``meta`` holds
-        n, accuracy, and brier, log_loss, ece and auroc of held-out predictions (None where rows are too few).
+        n, accuracy, and brier, log_loss, ece and auroc of held-out predictions (None where rows are too few), and
+        between which values 95 % of ``RESAMPLES`` bootstraps of the rows have these (``ci``).
 
     Raises:
         ConfigError: unknown kind, no alpha, an alpha outside [0, 1] or without rows, a score that is NaN.
@@ -39,13 +42,14 @@ def fit(scores_by_alpha: Mapping[float, Rows], kind: str = "auto", seed: int = 0
     data = {float(alpha): _arrays(alpha, scores_by_alpha[alpha]) for alpha in sorted(scores_by_alpha)}
     if not data:
         raise ConfigError("there are no rows to fit; give (score, right) rows for at least one alpha")
-    tried = {name: _held_out(data, name, seed) for name in (FITTERS if kind == "auto" else (kind,))}
+    held_out = {name: _held_out(data, name, seed) for name in (FITTERS if kind == "auto" else (kind,))}
+    tried = {name: _figures(predicted, right) for name, (predicted, right, _) in held_out.items()}
     chosen = min(tried, key=lambda name: (tried[name]["brier"] or 0.0, name == "isotonic"))
     meta = {
         "n": sum(len(right) for _, right in data.values()),
         "accuracy": float(np.mean(np.concatenate([right for _, right in data.values()]))),
         "by_alpha": [{"alpha": a, "n": len(right), "accuracy": float(right.mean())} for a, (_, right) in data.items()],
-        **{"kind": chosen, "asked": kind, "seed": seed, **tried[chosen]},
+        **{"kind": chosen, "asked": kind, "seed": seed, **tried[chosen], "ci": _intervals(*held_out[chosen], seed)},
         "held_out": {name: {key: scores[key] for key in ("brier", "log_loss")} for name, scores in tried.items()},
     }
     curves = tuple(FITTERS[chosen](scores, right) for scores, right in data.values())
@@ -66,20 +70,36 @@ def _arrays(alpha: float, rows: Rows) -> tuple[Array, Array]:
     return np.clip(scores, low, high), np.asarray([bool(right) for _, right in rows], dtype=float)
 
 
-def _held_out(data: Mapping[float, tuple[Array, Array]], kind: str, seed: int) -> dict[str, float | None]:
-    """Brier score, log loss, ECE and AUROC of predictions for rows that the fit has not seen."""
-    predicted: list[float] = []
-    truth: list[bool] = []
+def _held_out(data: Mapping[float, tuple[Array, Array]], kind: str, seed: int) -> tuple[Array, Array, Array]:
+    """Predictions for rows that the fit has not seen, what was right, and the number of the row at its alpha."""
+    parts: list[tuple[list[float], Array, Array]] = [([], np.zeros(0), np.zeros(0))]
     for alpha, (scores, right) in data.items():
         fold = np.asarray([_fold(f"{seed}:{alpha}:{i}") for i in range(len(scores))]) % max(min(FOLDS, len(scores)), 1)
         for k in np.unique(fold):
             seen, unseen = fold != k, fold == k
             if seen.any():
                 curve = Calibration(kind, (alpha,), (FITTERS[kind](scores[seen], right[seen]),))
-                predicted += [curve(score, alpha) for score in scores[unseen]]
-                truth += [bool(r) for r in right[unseen]]
-    measures = {"brier": brier, "log_loss": log_loss, "ece": ece, "auroc": auroc}
-    return {name: measure(predicted, truth) if truth else None for name, measure in measures.items()}
+                parts.append(([curve(score, alpha) for score in scores[unseen]], right[unseen], np.flatnonzero(unseen)))
+    predicted, truth, row = (np.concatenate([part[place] for part in parts]) for place in range(3))
+    return predicted, truth, row
+
+
+def _figures(predicted: Array, right: Array) -> dict[str, float | None]:
+    p, r = predicted.tolist(), right.tolist()
+    return {name: measure(p, r) if p else None for name, measure in MEASURES.items()}
+
+
+def _intervals(predicted: Array, right: Array, row: Array, seed: int) -> dict[str, list[float]]:
+    """Rows of one number are one question asked at several alphas: they are drawn together."""
+    rng, found = np.random.default_rng(seed), dict[str, list[float]]()
+    order = np.argsort(row, kind="stable")
+    together = np.split(order, np.flatnonzero(np.diff(row[order])) + 1) if len(row) else []
+    for _ in range(RESAMPLES if together else 0):
+        at = np.concatenate([together[place] for place in rng.integers(len(together), size=len(together))])
+        for name, value in _figures(predicted[at], right[at]).items():
+            if value is not None and math.isfinite(value):
+                found.setdefault(name, []).append(value)
+    return {name: np.quantile(values, [0.025, 0.975]).tolist() for name, values in found.items()}
 
 
 def _fold(name: str) -> int:

@@ -215,10 +215,15 @@ def test_meta_tells_how_and_the_seed_decides_the_folds() -> None:
     assert 0 < meta["brier"] < 0.2
     assert 0.8 < meta["auroc"] < 1
     assert 0 < meta["ece"] < 0.2
+    for name in ("brier", "log_loss", "auroc"):
+        low, high = meta["ci"][name]
+        assert low < meta[name] < high
+    assert fit(rows).to_json()["meta"]["ci"] == meta["ci"]
     assert meta["brier"] == min(scores["brier"] for scores in meta["held_out"].values())
     assert other.to_json()["meta"]["brier"] != meta["brier"]
     assert Calibration.from_json(json.loads(json.dumps(g.to_json()))) == g
-    assert fit({0.5: [(0.1, True)]}).to_json()["meta"]["brier"] is None
+    alone = fit({0.5: [(0.1, True)]}).to_json()["meta"]
+    assert (alone["brier"], alone["ci"]) == (None, {})
 
 
 @pytest.mark.parametrize(
