@@ -21,7 +21,7 @@ from agents.engines.models import check_adapter, find_model, is_whole, load_toke
 from agents.errors import AdapterError, EngineError, QueryTooLong
 from agents.messages import Piece, Request, ScoreRequest, Scores
 
-_LOADING = threading.Lock()  # transformers imports its parts when they are first named, which two threads must not do
+_LOADING = threading.Lock()  # transformers first makes weights on a device of the whole process: one thread at a time
 
 
 @dataclass(eq=False)
@@ -159,8 +159,9 @@ class TransformersEngine:
 
     def _swap(self, path: Path | None) -> None:
         """Put the adapter at ``path`` in place, and the old one out of the model's layers."""
-        whole = self._weights(path) if path is not None and is_whole(path) else None
-        self._swap_lora(path if whole is None else None)
+        with _LOADING:
+            whole = self._weights(path) if path is not None and is_whole(path) else None
+            self._swap_lora(path if whole is None else None)
         self._adapter = path
         self._batch = Batch(self._model if whole is None else whole)  # nothing runs in the old one
 

@@ -30,16 +30,22 @@ def test_lab_pools(name: str, topology: str, costs: dict[str, float]) -> None:
     pool = load(name)
     assert (pool.name, pool.topology.kind, pool.runtime) == (name, topology, "local")
     assert {agent.name: agent.cost for agent in pool.agents} == costs
-    assert {(agent.policy.kind, agent.assessor.kind) for agent in pool.agents} == {("reliability", "likelihood")}
+    trained = set(costs) - {"large"} if name != "lab-bare" else set()
+    for agent in pool.agents:
+        knows = ("first_token", "level") if agent.name in trained else ("likelihood", "plain")
+        assert (agent.policy.kind, agent.assessor.kind, agent.prompt) == ("reliability", *knows)
+        assert (agent.adapter is not None) is (agent.name in trained)
     for spec in agent_specs(pool).values():  # calibrated, and with the work that its answers take
         assert spec.assessor[1]["calibration"]["meta"]["mean_work"] == spec.card.mean_work
         assert Path(spec.setup.model, "model.safetensors").is_file()
 
 
 def test_weights_are_small() -> None:
-    folder = Path(load("lab").agents[0].model).parent
-    assert {path.name for path in folder.iterdir()} == set(RECIPES)
-    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 20e6
+    bare = Path(load("lab").agents[0].model).parent
+    assert {path.name for path in bare.iterdir()} == set(RECIPES)
+    assert {path.name for path in (bare.parent / "aware").iterdir()} == set(RECIPES) - {"large"}
+    files = [path for folder in (bare, bare.parent / "aware") for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 20e6
 
 
 @pytest.mark.parametrize(
