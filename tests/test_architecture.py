@@ -148,7 +148,7 @@ ONLY_IN = {  # libraries -> where they may be imported, and why there
         "mesh/runtimes/ray.py": "the runtime that launches these actors and reaches them",
         "mesh/running.py": "what `mesh up` leaves behind is a detached actor, found again by its name",
         "mesh/ingress/": "HTTP and gRPC stand in Ray Serve replicas",
-        "training/jobs.py": "every training job is a Ray task",
+        "training/driver.py": "every training job is a Ray task",
         "benchmarks/": "some of them measure Ray itself",
     },
     "torch transformers vllm peft trl": {

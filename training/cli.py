@@ -275,7 +275,8 @@ def self_awareness(
     What is not told is as suits the pool: all weights of small models that come with it, LoRA for others.
     """
     from mesh.config import load
-    from training.jobs import Plan, train
+    from training.driver import train
+    from training.jobs import Plan
     from training.recipes import changed, others, recipes
 
     config = load(pool)
@@ -318,7 +319,7 @@ def _stages() -> Iterator[Callable[[str, str, int, int], None]]:
 
 
 def _print_reports(out: Path) -> None:
-    from training.jobs import published
+    from training.driver import published
 
     table = Table(title="the answer's probability to be right, told before it is drafted; on held-out rows")
     for column in ("agent", "AUROC", "ECE", "Brier", "right when it must answer"):
@@ -334,7 +335,7 @@ def _print_reports(out: Path) -> None:
 def status(out: Annotated[Path, typer.Option(help="The folder of `mesh train self-awareness`.")]) -> None:
     """How far a training run is, wherever it runs: the stage, the steps and the figures of each agent."""
     from mesh.terminal import print_table
-    from training.jobs import status
+    from training.driver import status
 
     rows = status(out)
     print_table(
@@ -364,7 +365,7 @@ def diagnose(
 @app.command()
 def cancel(out: Annotated[Path, typer.Option(help="The folder of `mesh train self-awareness`.")]) -> None:
     """End a training run; the same command goes on later where it stopped."""
-    from training.jobs import cancel
+    from training.driver import cancel
 
     cancel(out)
     Console().print(f"{out}: its driver ends it within a second")

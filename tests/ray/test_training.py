@@ -15,8 +15,9 @@ import pytest
 import mesh
 from agents.errors import ConfigError
 from mesh.config import load
+from training.driver import train
 from training.grading import is_right
-from training.jobs import STAGES, Plan, train
+from training.jobs import STAGES, Plan
 from training.lab_questions import questions
 from training.rl import RlRecipe
 from training.scores import auroc

@@ -12,7 +12,8 @@ import pytest
 
 from agents.errors import ConfigError
 from mesh.config import load
-from training.jobs import CANCEL, DRIVER, STAGES, Job, Plan, _pool, cancel, status, train
+from training.driver import CANCEL, DRIVER, _pool, cancel, status, train
+from training.jobs import STAGES, Job, Plan
 from training.lab_questions import questions
 
 
