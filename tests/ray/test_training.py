@@ -51,15 +51,7 @@ def test_an_agent_comes_to_know_itself_although_its_worker_is_killed(tmp_path: P
         seen.add(f"{name} {stage}")
 
     with ThreadPoolExecutor(1) as threads:
-        training = threads.submit(
-            train,
-            load("lab"),
-            ["nano"],
-            plan(1500),
-            tmp_path,
-            None,
-            lambda name, stage, *_: seen.add(f"{name} {stage}"),
-        )
+        training = threads.submit(train, load("lab"), ["nano"], plan(1000), tmp_path, None, watch)
         until = time.monotonic() + 240
         while not (told(tmp_path)["stage"] == "sft" and told(tmp_path)["done"] > 20):
             assert time.monotonic() < until
@@ -77,7 +69,7 @@ def test_an_agent_comes_to_know_itself_although_its_worker_is_killed(tmp_path: P
     right = [is_right(reply, row) for reply, row in zip(forced, rows, strict=True)]
     assert auroc([p for p in sure if p is not None], right) > 0.75
     before = (tmp_path / "nano" / "rl" / "final" / "model.safetensors").stat().st_mtime_ns
-    assert train(load("lab"), ["nano"], plan(1500), tmp_path) == pool  # all is done: nothing is done again
+    assert train(load("lab"), ["nano"], plan(1000), tmp_path) == pool  # all is done: nothing is done again
     assert (tmp_path / "nano" / "rl" / "final" / "model.safetensors").stat().st_mtime_ns == before
 
 
