@@ -175,8 +175,7 @@ class TransformersEngine:
         if path is None and self._wrapped is None:
             return
         try:
-            with _LOADING:
-                from peft import PeftModel
+            from peft import PeftModel
         except ImportError as error:
             raise AdapterError(f"adapter {path}: the engine 'transformers' needs peft: pip install peft") from error
         old = self._adapter if self._wrapped is not None else None
