@@ -16,8 +16,8 @@ import numpy as np
 
 from agents.calibration import Calibration
 from agents.errors import ConfigError
-from benchmarks.assessment import choices, interval, reward_share, verdicts
-from benchmarks.awareness_figures import KEYS, means, resampled
+from benchmarks.assessment import choices, reward_share, verdicts
+from benchmarks.awareness_figures import KEYS, means
 from benchmarks.judges.base import cell
 from benchmarks.self_awareness import ALPHAS, SURE, columns, examined, probabilities
 from mesh.askfile import Job as Ask
@@ -28,6 +28,7 @@ from mesh.questions import Question
 from training.calibrate import fitted
 from training.examine import agent_limits
 from training.jobs import STAGES, Job, Plan, mark
+from training.scores import interval, resampled
 
 FIXED = (0.2, 0.5, 0.8)
 REFUSED = 300  # questions, of which the refusals are measured
@@ -78,11 +79,11 @@ def measure(
 ) -> list[dict[str, Any]]:
     """A row of figures for each variant, means over five preferences, with bootstrap intervals over the questions."""
     cells = np.asarray([cell(question) for question in asked])
-    draws = resampled(len(asked), seed)
+    draws = list(resampled(len(asked), seed))
     rows = [_none(config, name, asked, cells, plan, work)]
     for variant, changed in VARIANTS.items():
         job = Job(config, name, changed(plan), work / variant / name, None)
-        agent = alone(config, config.named(name), **job.serving(job.version)).agents[0]
+        (agent,) = job.served(job.version).agents
         told = ALPHAS if agent.prompt != "plain" else (config.alpha,)
         scores, right = columns(examined(config, agent, asked, told, work / variant / "exams"))
         scores = np.broadcast_to(scores, (len(ALPHAS), len(asked)))

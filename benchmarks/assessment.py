@@ -101,9 +101,3 @@ def risk_coverage(p: Floats, right: Bools) -> Floats:
     """Share of wrong answers among the k surest, for k = 1 ... Q."""
     order = np.argsort(-p, kind="stable")
     return np.cumsum(~right[order]) / np.arange(1, len(right) + 1)
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The middle 95 % of bootstrap values."""
-    low, high = np.quantile(np.asarray(values, dtype=float), [0.025, 0.975])
-    return float(low), float(high)

@@ -14,7 +14,6 @@ from benchmarks.assessment import (
     MOST,
     Bools,
     choices,
-    interval,
     reward_share,
     rewards,
     risk_coverage,
@@ -24,17 +23,15 @@ from benchmarks.assessment import (
 from benchmarks.judges.base import cell
 from benchmarks.self_awareness import ALPHAS, SURE, Seen
 from mesh.questions import Question
-from training.scores import auroc
+from training.scores import Places, auroc, interval, resampled
 
-RESAMPLES = 200
 KEYS = ("accuracy", "f1", "auroc", "auroc_cell", "ece", "brier")
-Places = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def figures(found: Sequence[Seen], asked: Sequence[Question], seed: int = 0) -> dict[str, Any]:
     """All that is reported of ``found``, who were asked ``asked``."""
     cells = np.asarray([cell(question) for question in asked])
-    everybody, draws = np.arange(len(asked)), resampled(len(asked), seed)
+    everybody, draws = np.arange(len(asked)), list(resampled(len(asked), seed))
     agents = {seen.agent: {**_verdicts(seen, cells, everybody), **_choices(seen)} for seen in found}
     judges = _judges(found, cells, everybody)
     drawn = [(means([_verdicts(seen, cells, at) for seen in found]), _judges(found, cells, at)) for at in draws]
@@ -51,12 +48,6 @@ def figures(found: Sequence[Seen], asked: Sequence[Question], seed: int = 0) -> 
         "rl_above_sft": {f"{alpha:g}": _gain(found, place, draws) for place, alpha in enumerate(ALPHAS)},
         "outside": _outside(found),
     }
-
-
-def resampled(count: int, seed: int) -> list[Places]:
-    """Bootstrap: the places of ``count`` questions drawn with replacement, time and again."""
-    rng = np.random.default_rng(seed)
-    return [rng.integers(count, size=count) for _ in range(RESAMPLES)]
 
 
 def _choices(seen: Seen) -> dict[str, Any]:

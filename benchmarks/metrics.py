@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agents.messages import Reply
-from training.scores import auroc, brier, ece, log_loss
+from training.scores import auroc, brier, ece, interval, log_loss, resampled
 
 __all__ = ["Row", "Summary", "auroc", "brier", "ece", "log_loss", "oracle", "summarise"]
 
@@ -55,8 +55,7 @@ def summarise(rows: Sequence[Row], resamples: int = 2000, seed: int = 0) -> Summ
 
     Args:
         rows: at least one.
-        resamples: of the bootstrap (percentile method; Efron, 1979).
-        seed: of the bootstrap.
+        resamples, seed: of the bootstrap.
 
     Raises:
         ValueError: there are no rows.
@@ -66,21 +65,18 @@ def summarise(rows: Sequence[Row], resamples: int = 2000, seed: int = 0) -> Summ
     columns = [(r.right, r.cost, r.full_cost, r.alpha, r.hops, r.refused) for r in rows]
     right, cost, full_cost, alpha, hops, refused = np.asarray(columns, dtype=float).T
     utility = right - alpha * cost
-    rng, n = np.random.default_rng(seed), len(rows)
-    means = [utility[rng.integers(n, size=n)].mean() for _ in range(resamples)]
-    low, high = np.quantile(means, [0.025, 0.975])
     counts = Counter(row.agent for row in rows)
     return Summary(
-        n=n,
+        n=len(rows),
         accuracy=float(right.mean()),
         cost=float(cost.mean()),
         full_cost=float(full_cost.mean()),
         utility=float(utility.mean()),
-        utility_ci=(float(low), float(high)),
+        utility_ci=interval([utility[at].mean() for at in resampled(len(rows), seed, resamples)]),
         utility_full=float((right - alpha * full_cost).mean()),
         hops=float(hops.mean()),
         refused=float(refused.mean()),
-        shares={agent: 100 * count / n for agent, count in sorted(counts.items())},
+        shares={agent: 100 * count / len(rows) for agent, count in sorted(counts.items())},
     )
 
 

@@ -74,14 +74,7 @@ def examine(
         ConfigError: its assessor gives no score.
     """
     kind = assessor(agent)
-    total, done = len(questions) * (len(alphas) + (not kind.reads_draft)), 0
-
-    def told(count: int, _: Any) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(done, total)
-
+    told = counting(len(questions) * (len(alphas) + (not kind.reads_draft)), progress)
     replies = out / f"{agent.name}.replies.jsonl"
     policy = Answering if kind.reads_draft else Declining
     with closing(Mesh(scoring(config, agent, policy), models_dir)) as mesh:
@@ -103,14 +96,7 @@ def forced(
     a run that broke off goes on there.
     """
     by_id = {question.id: question for question in questions}
-    done = 0
-
-    def told(count: int, _: Any) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(done, len(by_id))
-
+    told = counting(len(by_id), progress)
     with closing(Mesh(scoring(config, agent, Declining), models_dir)) as mesh:
         path = _force(mesh, config, agent, tuple(by_id.values()), out, told)
     return {line["question"]: grade(line["text"], by_id[line["question"]]) for line in replied(path, by_id)}
@@ -158,6 +144,19 @@ def scoring(config: MeshConfig, agent: AgentConfig, policy: type[Policy]) -> Mes
 def agent_limits(config: MeshConfig, agent: AgentConfig) -> int:
     """How many questions to keep in an agent's hands: as many as it drafts at once, and some more to follow."""
     return config.limits_for(agent).running + 8
+
+
+def counting(total: int, progress: Progress | None) -> Told:
+    """What tells ``progress`` how many replies have come, of ``total``."""
+    done = 0
+
+    def told(count: int, _: Any) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
+    return told
 
 
 def ask(

@@ -12,11 +12,10 @@ import numpy as np
 
 from agents.calibration import Calibration, Curve
 from agents.errors import ConfigError
-from training.scores import Array, auroc, brier, ece, log_loss
+from training.scores import Array, auroc, brier, ece, interval, log_loss, resampled
 
 KNOTS = 64
 FOLDS = 5
-RESAMPLES = 200
 MEASURES = {"brier": brier, "log_loss": log_loss, "ece": ece, "auroc": auroc}
 Rows = Sequence[tuple[float, bool]]
 
@@ -32,7 +31,7 @@ def fit(scores_by_alpha: Mapping[float, Rows], kind: str = "auto", seed: int = 0
     Returns:
         The map, p never nearer to 0 or 1 than ``1 / (n + 2)`` for the n rows of an alpha. Its ``meta`` holds
         n, accuracy, and brier, log_loss, ece and auroc of held-out predictions (None where rows are too few), and
-        between which values 95 % of ``RESAMPLES`` bootstraps of the rows have these (``ci``).
+        between which values 95 % of bootstraps of the rows have these (``ci``).
 
     Raises:
         ConfigError: unknown kind, no alpha, an alpha outside [0, 1] or without rows, a score that is NaN.
@@ -89,17 +88,19 @@ def _figures(predicted: Array, right: Array) -> dict[str, float | None]:
     return {name: measure(p, r) if p else None for name, measure in MEASURES.items()}
 
 
-def _intervals(predicted: Array, right: Array, row: Array, seed: int) -> dict[str, list[float]]:
+def _intervals(predicted: Array, right: Array, row: Array, seed: int) -> dict[str, tuple[float, float]]:
     """Rows of one number are one question asked at several alphas: they are drawn together."""
-    rng, found = np.random.default_rng(seed), dict[str, list[float]]()
+    if not len(row):
+        return {}
+    found: dict[str, list[float]] = {}
     order = np.argsort(row, kind="stable")
-    together = np.split(order, np.flatnonzero(np.diff(row[order])) + 1) if len(row) else []
-    for _ in range(RESAMPLES if together else 0):
-        at = np.concatenate([together[place] for place in rng.integers(len(together), size=len(together))])
+    together = np.split(order, np.flatnonzero(np.diff(row[order])) + 1)
+    for drawn in resampled(len(together), seed):
+        at = np.concatenate([together[place] for place in drawn])
         for name, value in _figures(predicted[at], right[at]).items():
             if value is not None and math.isfinite(value):
                 found.setdefault(name, []).append(value)
-    return {name: np.quantile(values, [0.025, 0.975]).tolist() for name, values in found.items()}
+    return {name: interval(values) for name, values in found.items()}
 
 
 def _fold(name: str) -> int:

@@ -110,16 +110,15 @@ class Job:
 
     def _met(self, told: _Told) -> list[Experience]:
         """Its questions, and whether it is right now where it must answer: before stage one that was not quite so."""
-        plan, local = self.plan, with_overrides(self.config, runtime="local")
+        plan = self.plan
         asked = [*self._experience(), *once(self.out / "samples", plan.others)]
         if plan.sft is None:
             return asked
         kept = self.out / "begun"
         shutil.rmtree(kept, ignore_errors=True)
         as_kept(self.out / "sft" / "final", kept, self._bare(), self.model_name)
-        agent = alone(local, local.named(self.agent), **self.serving(kept)).agents[0]
-        replies = self.out / "truth" / digest(kept)[:12]
-        right = forced(local, agent, [one.question for one in asked], replies, self.models_dir, told)
+        config, replies = self.served(kept), self.out / "truth" / digest(kept)[:12]
+        right = forced(config, config.agents[0], (one.question for one in asked), replies, self.models_dir, told)
         return [replace(one, forced=right[one.question.id]) for one in asked if one.question.id in right]
 
     def _experience(self) -> list[Experience]:
@@ -137,11 +136,9 @@ class Job:
         shutil.rmtree(self.candidate, ignore_errors=True)
         for stage, place in zip(reversed(stages), (self.candidate, self.candidate / "sft"), strict=False):
             as_kept(self.out / stage / "final", place, self._bare(), self.model_name)
-        local = with_overrides(self.config, runtime="local")
-        config = alone(local, local.named(self.agent), **self.serving(self.candidate))
         replies = self.out / "calibration" / digest(self.candidate)[:12]  # those of other weights are none of these
         (result,) = calibrate(
-            config, self.plan.validation, replies, self.models_dir,
+            self.served(self.candidate), self.plan.validation, replies, self.models_dir,
             progress=lambda _, done, total: told(done, total),
         )  # fmt: skip
         shutil.copy(result.path, self.candidate / "calibration.json")
@@ -194,6 +191,11 @@ class Job:
             "policy": "reliability",
             "assessor": {"kind": "first_token", **told},
         }
+
+    def served(self, version: Path) -> MeshConfig:
+        """A mesh of its agent alone, in this process, with a version."""
+        local = with_overrides(self.config, runtime="local")
+        return alone(local, local.named(self.agent), **self.serving(version))
 
     def facts(self) -> dict[str, Any]:
         """What tells this run from another."""

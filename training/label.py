@@ -61,7 +61,7 @@ def lessons(
     reasons: Style | None = None,
     others: Sequence[Experience] = (),
 ) -> list[Lesson]:
-    """``size`` lessons, half of them refusals; fewer where an agent knows too much, or too little, for that.
+    """``size`` lessons, of those of ``experience`` half refusals; fewer where an agent knows too much, or too little.
 
     Args:
         alphas: the preferences to draw from; None: any in [0, 1].
@@ -77,7 +77,8 @@ def lessons(
     """
     rng = random.Random(f"lessons:{seed}")
     kinds: dict[bool, list[Lesson]] = {True: [], False: []}
-    each = size // 4 if others and reasons is None else size // 2
+    once = others if reasons is None else ()
+    each = size // 4 if once else size // 2
     for _ in range(TRIES * size if experience else 0):
         one, alpha = rng.choice(experience), _preference(alphas, rng)
         refuse = should_refuse(one.competence, alpha)
@@ -91,8 +92,8 @@ def lessons(
         what = "refuse" if not kinds[True] else "answer"
         raise ConfigError(f"experience: of {len(experience)} questions there is none that the agent should {what}")
     drawn = kinds[True][:fewest] + kinds[False][:fewest]
-    if others and reasons is None:
-        drawn += _of_one_answer(others, len(drawn), alphas, rng)
+    if once:
+        drawn += _of_one_answer(once, len(drawn), alphas, rng)
     able, more = (
         [Lesson(one.question, None, one.answer, one.competence, True) for one in ones if one.forced]
         for ones in (experience, others)

@@ -15,7 +15,7 @@ from agents.errors import ConfigError, MeshError, NotUnderstood, QueryTooLong
 from mesh.client import Mesh
 from mesh.config import MeshConfig, alone
 from mesh.questions import Question
-from training.examine import ANY, agent_limits, ask, replied
+from training.examine import ANY, agent_limits, ask, counting, replied
 from training.grading import grade
 
 SAMPLES = 10
@@ -75,15 +75,13 @@ def sample(
         raise ConfigError(f"questions: {unknown[0]!r} has no answer to be graded by")
     one = config.named(agent)
     failed: list[MeshError] = []
-    done, total = 0, samples * len(questions) + len(every)
+    total = samples * len(questions) + len(every)
+    counted = counting(total, progress)
 
     def told(count: int, outcome: Any) -> None:
-        nonlocal done
         if isinstance(outcome, MeshError) and not isinstance(outcome, NotUnderstood | QueryTooLong):
             failed.append(outcome)
-        done += count
-        if progress is not None:
-            progress(done, total)
+        counted(count, outcome)
 
     limit = agent_limits(config, one)
     with closing(Mesh(alone(config, one, **_BARE, temperature=temperature), models_dir)) as mesh:

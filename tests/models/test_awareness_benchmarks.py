@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from agents.errors import ConfigError
-from benchmarks import ablations, awareness_figures, self_awareness
+from benchmarks import ablations, self_awareness
 from benchmarks.awareness_figures import figures
 from benchmarks.self_awareness import ALPHAS, trained
 from mesh.config import load
-from training import recipes
+from training import recipes, scores
 from training.jobs import STAGES, Job, Plan
 from training.lab_questions import questions
 from training.rl import RlRecipe
@@ -48,7 +48,7 @@ def test_an_agent_is_examined(run: Path, tmp_path: Path, monkeypatch: pytest.Mon
     for name, value in {"OWN_ROWS": rows, "OUTSIDE": 140, "SAMPLES": 1}.items():
         monkeypatch.setattr(self_awareness, name, value)
     monkeypatch.setattr(recipes, "OWN_ROWS", rows)
-    monkeypatch.setattr(awareness_figures, "RESAMPLES", 5)
+    monkeypatch.setattr(scores, "RESAMPLES", 5)
     pool = str(run / "pool.yaml")
     assert trained(load(pool)) == ["nano"]
     with pytest.raises(ConfigError, match="no agent was trained"):
@@ -64,7 +64,7 @@ def test_an_agent_is_examined(run: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_variants_are_trained_and_compared(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(awareness_figures, "RESAMPLES", 5)
+    monkeypatch.setattr(scores, "RESAMPLES", 5)
     done: list[str] = []
     ablations.train(load("lab-bare"), "nano", PLAN, run, tmp_path, done.append)
     assert done == [*ablations.VARIANTS]

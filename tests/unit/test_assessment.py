@@ -9,13 +9,13 @@ from benchmarks.assessment import (
     auroc_in_cells,
     choices,
     f1,
-    interval,
     reward_share,
     rewards,
     risk_coverage,
     switch_point,
     verdicts,
 )
+from training.scores import interval
 
 RIGHT = np.array([True, True, False, False])
 P = np.array([0.9, 0.4, 0.6, 0.1])

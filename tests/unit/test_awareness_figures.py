@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import awareness_figures
 from benchmarks.awareness_figures import draw, figures, keep, tables
 from benchmarks.self_awareness import ALPHAS, SURE, Seen
+from training import scores
 from training.lab_questions import questions
 
 ASKED = questions(300, "test", 5)
@@ -35,7 +35,7 @@ def seen(name: str, knows: bool) -> Seen:
 
 @pytest.fixture
 def result(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    monkeypatch.setattr(awareness_figures, "RESAMPLES", 20)
+    monkeypatch.setattr(scores, "RESAMPLES", 20)
     return figures([seen("wise", True), seen("blind", False)], ASKED)
 
 
