@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from agents import messages as msg
-from agents.errors import AgentError
+from agents.errors import AgentError, MeshError
 from mesh.owner import Owner
 from mesh.runtimes.base import Runtime
 
@@ -25,8 +26,8 @@ async def ask(
 ) -> msg.Reply:
     """Give ``put`` the answer's text, piece by piece; returns the reply.
 
-    Cancelling it cancels the query and stops whoever works on it; ``partings`` holds the messages that say so,
-    until they have arrived.
+    Cancelling it cancels the query and stops whoever works on it, or begins to just then; ``partings`` holds the
+    messages that say so, until they have arrived.
 
     Raises:
         MeshError: what ``Owner`` gave up with.
@@ -47,7 +48,7 @@ async def ask(
                         assert command.reply is not None
                         return command.reply
                     elif isinstance(command, msg.Cancel):
-                        _part(runtime, command, partings)
+                        _keep(_stop(runtime, command), partings)
                     else:
                         waiting.add(asyncio.create_task(_perform(runtime, command)))
             finished, waiting = await asyncio.wait(waiting, timeout=tick_s, return_when=asyncio.FIRST_COMPLETED)
@@ -58,9 +59,9 @@ async def ask(
     finally:
         for command in owner.step(msg.Cancelled(owner.query.key), time.monotonic()):  # nothing, where it is done
             if isinstance(command, msg.Cancel):
-                _part(runtime, command, partings)
+                _keep(_stop(runtime, command), partings)
         for task in waiting:
-            task.cancel()
+            _keep(_hear_out(owner, runtime, task), partings)
 
 
 async def _perform(runtime: Runtime, command: msg.OwnerCommand) -> msg.OwnerEvent:
@@ -86,12 +87,20 @@ async def _reach(agent: str, key: msg.Key, call: Coroutine[Any, Any, T]) -> T | 
         return msg.Rejected(key, agent, error.reason, str(error))
 
 
-def _part(runtime: Runtime, command: msg.Cancel, partings: set[asyncio.Task[None]]) -> None:
-    """Tell an agent to stop, without waiting for it to hear."""
+async def _stop(runtime: Runtime, command: msg.Cancel) -> None:
+    await _reach(command.agent, command.key, runtime.cancel(command.agent, command.key))
 
-    async def say() -> None:
-        await _reach(command.agent, command.key, runtime.cancel(command.agent, command.key))
 
-    task = asyncio.create_task(say())
+async def _hear_out(owner: Owner, runtime: Runtime, task: asyncio.Task[msg.OwnerEvent]) -> None:
+    """Whoever had accepted before it could hear of the end is told to stop."""
+    with contextlib.suppress(MeshError):
+        for command in owner.step(await task, time.monotonic()):
+            if isinstance(command, msg.Cancel):
+                await _stop(runtime, command)
+
+
+def _keep(work: Coroutine[Any, Any, None], partings: set[asyncio.Task[None]]) -> None:
+    """Have it done without waiting for it."""
+    task = asyncio.create_task(work)
     partings.add(task)
     task.add_done_callback(partings.discard)
