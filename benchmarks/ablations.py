@@ -16,6 +16,7 @@ import numpy as np
 
 from agents.calibration import Calibration
 from agents.errors import ConfigError
+from benchmarks import unseen
 from benchmarks.assessment import choices, reward_share, verdicts
 from benchmarks.awareness_figures import KEYS, means
 from benchmarks.judges.base import cell
@@ -38,6 +39,7 @@ VARIANTS: dict[str, Callable[[Plan], Plan]] = {
     "RL only": lambda plan: replace(plan, sft=None),
     "rewards for the draft alone": lambda plan: replace(plan, rl=plan.rl and replace(plan.rl, forced=0.0)),
     "no pull towards stage one": lambda plan: replace(plan, rl=plan.rl and replace(plan.rl, beta=0.0)),
+    "no nonsense to refuse": lambda plan: replace(plan, nonsense=()),
     "no scenario in the prompt": lambda plan: replace(plan, style="plain", alphas=(0.5,)),
     "three fixed alphas": lambda plan: replace(plan, alphas=FIXED),
     "reasoned refusals": lambda plan: replace(plan, reasons=True),
@@ -91,6 +93,7 @@ def measure(
         found = _figures(p, scores > SURE, right, cells)
         drawn = [means([verdicts(each[at], right[at], cells[at]) for each in p]) for at in draws]
         found["ci"] = {key: interval([row[key] for row in drawn if row[key] is not None]) for key in KEYS}
+        found["unseen_refused_at_0.2"] = _unseen_refused(config, agent, work / variant / "unseen", seed)
         found["tokens_of_a_refusal"] = _tokens(config, agent, asked[:REFUSED])
         rows.append({"variant": variant, **found})
     return rows
@@ -105,7 +108,8 @@ def _none(
     curve = fitted(examined(config, agent, plan.validation, (0.5,), work / "none" / "fit")[0.5])
     scores, right = columns(examined(config, agent, asked, ALPHAS, work / "none" / "exams"))
     p = probabilities(curve, scores)
-    return {"variant": "none", **_figures(p, scores > SURE, right, cells), "ci": None, "tokens_of_a_refusal": None}
+    missing = dict.fromkeys(("ci", "unseen_refused_at_0.2", "tokens_of_a_refusal"))
+    return {"variant": "none", **_figures(p, scores > SURE, right, cells), **missing}
 
 
 def _figures(p: Any, answers: Any, right: Any, cells: Any) -> dict[str, Any]:
@@ -119,6 +123,13 @@ def _figures(p: Any, answers: Any, right: Any, cells: Any) -> dict[str, Any]:
         "answer_rate": {alpha: row["answer_rate"] for alpha, row in by_alpha.items()},
         "reward_share": {alpha: row["reward_share"] for alpha, row in by_alpha.items()},
     }
+
+
+def _unseen_refused(config: MeshConfig, agent: AgentConfig, work: Path, seed: int) -> float:
+    """The share that it refuses of tasks of which it has seen nothing."""
+    asked = unseen.questions(unseen.UNSEEN, REFUSED, seed)
+    scores, _ = columns(examined(with_overrides(config, understands=None), agent, asked, (0.2,), work))
+    return float((scores <= SURE).mean())
 
 
 def _tokens(config: MeshConfig, agent: AgentConfig, asked: Sequence[Question]) -> float | None:

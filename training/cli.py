@@ -277,7 +277,7 @@ def self_awareness(
     from mesh.config import load
     from training.driver import train
     from training.jobs import Plan
-    from training.recipes import changed, others, recipes
+    from training.recipes import changed, noise, others, recipes
 
     config = load(pool)
     rows = {part: _rows(part, config, data or (), task or (), limit, seed) for part in ("train", "validation")}
@@ -288,6 +288,7 @@ def self_awareness(
         tuple(rows["train"]),
         tuple(rows["validation"]),
         others=() if data else others(config, seed),
+        nonsense=() if data else noise(config, rows["train"], seed),
         samples=samples,
         size=size or usual_size,
         sft=changed(sft, epochs=epochs, learning_rate=first, **both),

@@ -34,7 +34,8 @@ POLL_S = 0.5
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How agents are trained: ``questions`` to sample, ``validation`` for their calibration. ``others`` they are asked
-    once: half of what they are taught and rehearse is of these, and they are rewarded on them too.
+    once: half of what they are taught and rehearse is of these, and they are rewarded on them too. ``nonsense`` they
+    are taught to refuse.
 
     A recipe that is None leaves its stage out. ``alphas`` are the preferences in lessons (None: any), ``style`` is how
     they are told (None: as the pool's models can read it), ``reasons`` makes refusals say what is hard.
@@ -44,6 +45,7 @@ class Plan:
     validation: tuple[Question, ...]
     _: KW_ONLY
     others: tuple[Question, ...] = ()
+    nonsense: tuple[Question, ...] = ()
     samples: int = SAMPLES
     size: int = SIZE
     sft: SftRecipe | None = field(default_factory=SftRecipe)
@@ -94,7 +96,7 @@ class Job:
             return
         taught = lessons(
             self._experience(), plan.size, plan.alphas, plan.sft.rehearsal, plan.seed,
-            self.style if plan.reasons else None, once(self.out / "samples", plan.others),
+            self.style if plan.reasons else None, once(self.out / "samples", plan.others), plan.nonsense,
         )  # fmt: skip
         sft(self._bare(), taught, self.out / "sft", plan.sft, progress=told, **self._how())
 
@@ -104,7 +106,8 @@ class Job:
             return
         recipe = replace(plan.rl, max_tokens=plan.rl.max_tokens or self.config.max_tokens)
         begun = self._bare() if plan.sft is None else self.out / "sft" / "final"
-        met = choices(self._met(told), recipe.steps * recipe.prompts, plan.alphas, recipe.rehearsal, plan.seed)
+        steps = recipe.steps * recipe.prompts
+        met = choices(self._met(told), steps, plan.alphas, recipe.rehearsal, plan.seed, plan.nonsense)
         reward = build(REWARDS, plan.reward, "reward")
         rl(begun, met, self.out / "rl", recipe, reward=reward, progress=told, **self._how())
 
@@ -204,6 +207,7 @@ class Job:
         return {
             "questions": len(plan.questions),
             "others": len(plan.others),
+            "nonsense": len(plan.nonsense),
             "data_sha256": hashlib.sha256(ids.encode()).hexdigest(),
             "samples": plan.samples,
             "size": plan.size,

@@ -17,6 +17,7 @@ from training.sample import Experience
 
 SIZE = 10_000
 REHEARSAL = 0.5
+NONSENSE = 0.3
 TRIES = 100  # draws for each lesson, before too few of one kind are taken for what there is
 _ROUNDING = 1e-9  # 0.3 of right answers are not below 1 - 0.7
 
@@ -60,6 +61,7 @@ def lessons(
     seed: int = 0,
     reasons: Style | None = None,
     others: Sequence[Experience] = (),
+    nonsense: Sequence[Question] = (),
 ) -> list[Lesson]:
     """``size`` lessons, of those of ``experience`` half refusals; fewer where an agent knows too much, or too little.
 
@@ -71,6 +73,7 @@ def lessons(
         reasons: have refusals say what is asked and how hard it is, in the words of models that are told alpha so.
         others: more questions, each answered once. Half of the rehearsals are of these: the same few would be learnt
             by heart; and where no reasons are to be given half of the lessons, see ``_of_one_answer``.
+        nonsense: questions to refuse at any preference, in ``NONSENSE`` times as many lessons more.
 
     Raises:
         ConfigError: there is nothing to refuse, or nothing to answer.
@@ -101,6 +104,8 @@ def lessons(
     count = len(drawn) * rehearsal
     for source in [able, more] if more else [able]:
         drawn += rng.choices(source, k=round(count / (2 if more else 1))) if source else []
+    for question in rng.choices(nonsense, k=round(size * NONSENSE)) if nonsense else ():
+        drawn.append(Lesson(question, _preference(alphas, rng), REFUSAL))
     rng.shuffle(drawn)
     return drawn
 
@@ -135,10 +140,11 @@ def choices(
     alphas: Sequence[float] | None = None,
     rehearsal: float = REHEARSAL,
     seed: int = 0,
+    nonsense: Sequence[Question] = (),
 ) -> list[Lesson]:
     """``size`` questions to answer or to refuse, each at a preference, in the proportion in which they come: an agent
-    that meets what it can do more often than it comes grows too sure of it. They have no target; ``alphas`` and
-    ``rehearsal`` as in ``lessons``.
+    that meets what it can do more often than it comes grows too sure of it. They have no target; ``alphas``,
+    ``rehearsal`` and ``nonsense`` as in ``lessons``.
 
     Raises:
         ConfigError: there are none.
@@ -153,5 +159,7 @@ def choices(
     able = [one for one in experience if one.forced]
     drawn = [met(one, _preference(alphas, rng)) for one in rng.choices(experience, k=size)]
     drawn += [met(one, None) for one in (rng.choices(able, k=round(size * rehearsal)) if able else ())]
+    noise = rng.choices(nonsense, k=round(size * NONSENSE)) if nonsense else ()
+    drawn += [Lesson(question, _preference(alphas, rng), "") for question in noise]
     rng.shuffle(drawn)
     return drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from mesh.config import MeshConfig
 from mesh.questions import Part, Question
 from training.jobs import Plan
 from training.label import SIZE
+from training.nonsense import nonsense
 from training.rl import RlRecipe
 from training.sft import SftRecipe
 
@@ -43,6 +45,7 @@ def usual(config: MeshConfig, seed: int = 0) -> Plan:
         rows["train"],
         rows["validation"],
         others=others(config, seed),
+        nonsense=noise(config, rows["train"], seed),
         size=size,
         sft=sft,
         rl=rl,
@@ -56,6 +59,11 @@ def others(config: MeshConfig, seed: int) -> tuple[Question, ...]:
     if make is None:
         return ()
     return tuple(q for number in range(OTHERS) for q in make(OWN_ROWS["train"], "train", _other(seed, number)))
+
+
+def noise(config: MeshConfig, questions: Sequence[Question], seed: int) -> tuple[Question, ...]:
+    """What no agent of a pool should answer; of a pool that does not say what it understands, nothing."""
+    return nonsense(questions, OWN_ROWS["train"], config.understands.pattern, seed) if config.understands else ()
 
 
 def _other(seed: int, number: int) -> int:

@@ -100,7 +100,8 @@ def graded(lessons: Sequence[Lesson], reward: Reward, forced: float = 0.0) -> Ca
     """
 
     def earned(text: str, tokens: Sequence[int], lesson: Lesson) -> float:
-        right, refused = grade(text, lesson.question), is_refusal(text, True) is True
+        right = lesson.question.answer is not None and grade(text, lesson.question)  # nonsense has no answer
+        refused = is_refusal(text, True) is True
         if lesson.alpha is None:
             return float(right)
         facts = (refused, lesson.alpha, len(tokens), lesson.competence)

@@ -15,7 +15,7 @@ from agents.messages import Piece, Request
 from agents.prompts import REFUSAL, is_refusal
 from mesh.config import MeshConfig, load
 from mesh.questions import Question
-from training.label import Lesson, choices, lessons, should_refuse
+from training.label import NONSENSE, Lesson, choices, lessons, should_refuse
 from training.sample import Experience, experience, once, sample
 
 
@@ -226,6 +226,20 @@ def test_choices_come_as_questions_do() -> None:
     assert drawn == choices([often, often, often, rare, lost], 5000, rehearsal=0.2)
     with pytest.raises(ConfigError, match="no question"):
         choices([], 3)
+
+
+def test_nonsense_is_refused_at_any_preference() -> None:
+    noise = [Question(f"noise{n}", "xqrk 3=") for n in range(9)]
+    sampled = [known(9, id="able"), known(0, id="lost")]
+    for drawn in (lessons(sampled, 1000, rehearsal=0.5, nonsense=noise), choices(sampled, 1000, nonsense=noise)):
+        made = [lesson for lesson in drawn if lesson.question.id.startswith("noise")]
+        assert len(made) == round(1000 * NONSENSE)
+        assert not any(lesson.forced or lesson.competence for lesson in made)
+        told = [lesson.alpha for lesson in made if lesson.alpha is not None]
+        assert len(told) == len(made)  # nothing of it is rehearsed
+        assert max(told) > 0.95
+        assert len(drawn) > len(made) + 1000  # it is taught besides, not instead
+    assert {lesson.target for lesson in lessons(sampled, 1000, nonsense=noise) if lesson.question in noise} == {REFUSAL}
 
 
 def test_others_are_answered_once(tmp_path: Path) -> None:

@@ -78,3 +78,8 @@ def test_an_answers_worth_is_mostly_that_of_the_one_it_gives_when_it_must() -> N
     said = ["5", "6", REFUSAL, "5", "6"]
     got = graded(taught, Localized(), 0.8)(said, [[1]] * 5, place=[0, 0, 0, 1, 1])
     assert got == pytest.approx([1.0, 0.8, 0.5**0.5, 0.2, 0.0])
+
+
+def test_what_is_said_to_nonsense_is_never_right() -> None:
+    taught = [Lesson(Question("noise", "xqrk 3="), 0.36, "")]
+    assert graded(taught, Localized(), 0.8)(["3", REFUSAL], [[1]] * 2, place=[0, 0]) == [0.0, pytest.approx(0.8)]
