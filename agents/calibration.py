@@ -38,9 +38,9 @@ class Calibration:
             return float(score)
         if self.kind == "identity":
             return min(max(float(score), 0.0), 1.0)
-        value, i = (_knots if self.kind == "isotonic" else _sigmoid), bisect_right(self.alphas, alpha)
+        value, i = (knots if self.kind == "isotonic" else _sigmoid), bisect_right(self.alphas, alpha)
         near = slice(max(i - 1, 0), i + 1)
-        return _knots((self.alphas[near], tuple(value(curve, score) for curve in self.maps[near])), alpha)
+        return knots((self.alphas[near], tuple(value(curve, score) for curve in self.maps[near])), alpha)
 
     @classmethod
     def from_json(cls, document: Any) -> Calibration:
@@ -74,7 +74,8 @@ class Calibration:
             raise ConfigError(f"calibration {path}: {error}") from error
 
 
-def _knots(curve: Curve, x: float) -> float:
+def knots(curve: Curve, x: float) -> float:
+    """The height at ``x`` of a line through knots, flat beyond its ends, in [0, 1]."""
     xs, ys = curve
     i = bisect_right(xs, x)
     if i in (0, len(xs)):

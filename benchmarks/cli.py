@@ -166,3 +166,45 @@ def ablations(
     )
     result = {"bench": "ablations", "pool": config.name, "agent": agent, "seed": seed, "n": count, "variants": rows}
     publish(f"ablations_{agent}", result, seed, out)
+
+
+@app.command()
+def routing(
+    pool: Annotated[str, typer.Option(help="A pool with questions of its own.")] = "lab-mesh",
+    count: Annotated[int, typer.Option("--questions", min=100, help="Asked of every agent.")] = 4000,
+    alpha: Annotated[list[float] | None, typer.Option(help="May be repeated; default: 0.2, 0.5, 0.8.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the questions, the routers and the bootstrap.")] = 1,
+    baseline: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for what agents reply; asked again, it goes on. Default: a passing one.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Utility against every known way to route: same pool, same questions, same rows to learn from."""
+    from tempfile import TemporaryDirectory
+
+    from benchmarks.results import HERE, publish
+    from benchmarks.routing import ALPHAS, baselines, chosen, figures, lab_outcomes, ours, planes
+    from benchmarks.routing_figures import draw, table
+    from mesh.config import load
+    from mesh.query import check_alpha
+    from mesh.terminal import print_table, say
+
+    config, alphas = load(pool), [check_alpha(each) for each in sorted(alpha or ALPHAS)]
+    with TemporaryDirectory() as passing:
+        train, validation, test = lab_outcomes(config, count, seed, alphas, work or Path(passing), say)
+    tried, mine = ours(validation, test, config.build_topology(), alphas)
+    best = chosen(tried)
+    methods = [*mine, *baselines(train, validation, test, alphas, seed, baseline or (), say)]
+    result = {
+        "bench": "routing",
+        "pool": config.name,
+        "seed": seed,
+        **figures(methods, best, test, alphas, seed),
+        "planes": planes(methods, test),
+    }
+    print_table(table(result))
+    folder = out or HERE / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    draw(methods, test, best, folder / "routing.png")
+    publish("routing", result, seed, out)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from agents.policies.base import Answer, Decision, Decline, Forward, Policy, View
-from agents.policies.threshold import Always, RefusalPolicy, Reliability
+from agents.policies.threshold import Always, Bar, RefusalPolicy, Reliability
 
-POLICIES: dict[str, type[Policy]] = {"refusal": RefusalPolicy, "reliability": Reliability, "always": Always}
+POLICIES: dict[str, type[Policy]] = {
+    "refusal": RefusalPolicy,
+    "reliability": Reliability,
+    "bar": Bar,
+    "always": Always,
+}
 
 __all__ = [
     "POLICIES",
     "Always",
     "Answer",
+    "Bar",
     "Decision",
     "Decline",
     "Forward",

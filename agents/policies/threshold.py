@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from agents.calibration import knots
 from agents.errors import ConfigError
 from agents.policies.base import Answer, Decision, Policy, View, pass_on
 
@@ -31,6 +34,32 @@ class Reliability(Policy):
         if view.refused or view.confidence is None:
             return pass_on(view)
         return Answer() if view.confidence > (1 - view.alpha) ** self.gamma else pass_on(view)
+
+
+class Bar(Policy):
+    """Answer iff p is above this agent's bar for this alpha, as learnt from what those behind it get.
+
+    Args:
+        bars: ``{alpha: bar}``, both in [0, 1]; between two alphas a bar is interpolated.
+
+    Raises:
+        ConfigError: ``bars`` is something else.
+    """
+
+    needs_probability = True
+
+    def __init__(self, bars: Mapping[float, float]) -> None:
+        pairs = sorted(bars.items()) if isinstance(bars, Mapping) else []
+        if not pairs or not all(isinstance(n, int | float) and 0 <= n <= 1 for pair in pairs for n in pair):
+            raise ConfigError(
+                f"policy bar: bars is {bars!r:.80}, it must be a mapping of alphas to bars, all in [0, 1]"
+            )
+        self.bars = (tuple(alpha for alpha, _ in pairs), tuple(bar for _, bar in pairs))
+
+    def decide(self, view: View) -> Decision:
+        if view.refused or view.confidence is None:
+            return pass_on(view)
+        return Answer() if view.confidence > knots(self.bars, view.alpha) else pass_on(view)
 
 
 class Always(Policy):
