@@ -110,7 +110,7 @@ INSIDE_AGENTS = {  # part of agents -> the parts that it may import besides itse
     "prompts": "messages",
     "wire": "messages",
     "calibration": "errors",
-    "policies": "errors messages",
+    "policies": "errors messages calibration",
     "assess": "errors messages prompts calibration",
     "node": "errors messages prompts calibration policies assess",  # never sees an engine
     "engines": "errors messages prompts",
@@ -135,7 +135,7 @@ def test_inside_agents_imports_go_one_way() -> None:
             if found.name.startswith("agents.") and found.name.split(".")[1] not in may
         ]
     hold(
-        "messages, errors <- policies, assess, prompts, calibration <- node; messages, errors <- engines; "
+        "messages, errors <- prompts, calibration <- policies, assess <- node; messages, errors <- engines; "
         "node, engines, wire <- host <- spec <- actor",
         broken,
         "let the node say what it wants as a command and the host do it; a new module gets a row in INSIDE_AGENTS",

@@ -84,6 +84,7 @@ def test_plug_ins_by_name() -> None:
     assert {name: kind.__name__ for name, kind in POLICIES.items()} == {
         "refusal": "RefusalPolicy",
         "reliability": "Reliability",
+        "bar": "Bar",
         "always": "Always",
     }
     assert {name: kind.__name__ for name, kind in ASSESSORS.items()} == {
@@ -105,7 +106,12 @@ def test_commands_plug_in_through_the_entry_point_group() -> None:
     written = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert written["scripts"] == {"mesh": "mesh.cli:main"}
     assert written["entry-points"] == {
-        "mesh.commands": {"bench": "benchmarks.cli:app", "demo": "benchmarks.demo:app", "train": "training.cli:app"}
+        "mesh.commands": {
+            "bench": "benchmarks.cli:app",
+            "demo": "benchmarks.demo:app",
+            "record": "benchmarks.recording:app",
+            "train": "training.cli:app",
+        }
     }
     installed = {entry.name: entry.value for entry in entry_points(group="mesh.commands")}
     assert installed.items() >= written["entry-points"]["mesh.commands"].items()
