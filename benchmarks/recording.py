@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +33,6 @@ from training.grading import grade
 app = typer.Typer(help="Record what every agent of a pool does with every question.")
 ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
 LOOKS, DRAFTS = "first_token", "likelihood"  # how agents may judge themselves: before a draft, or by it
-_AS_DRAFTED = {"assessor": DRAFTS, "prompt": "plain"}
 Told = Callable[[str, int, int], None]  # agent, done, all
 
 
@@ -58,7 +58,7 @@ def main(
 
     config, alphas = load(pool), tuple(alpha or ALPHAS)
     asked = of_tasks(_asked(config, questions or (), count, part, seed), task or (), limit)
-    folder = out.with_name(out.name + ".parts")
+    recording = Recording(config, asked, out.with_name(out.name + ".parts"), alphas, p_true, models_dir)
     with Progress(console=Console(stderr=True)) as bars:
         tasks: dict[str, TaskID] = {}
 
@@ -67,8 +67,8 @@ def main(
                 tasks[name] = bars.add_task(name, total=total)
             bars.update(tasks[name], completed=done)
 
-        record(config, asked, folder, alphas, p_true, models_dir=models_dir, progress=progress)
-    write(recorded(config, asked, folder, alphas, p_true, models_dir), out, texts)
+        recording.record(progress)
+    write(recording.outcomes(), out, texts)
     Console().print(f"{len(asked)} questions, {len(config.agents)} agents: {out}")
 
 
@@ -86,61 +86,111 @@ def _asked(config: MeshConfig, files: Sequence[str], count: int, part: str, seed
     return list(make(count, part, seed))
 
 
-def record(
-    config: MeshConfig,
-    questions: Sequence[Question],
-    folder: Path,
-    alphas: Sequence[float] = ALPHAS,
-    p_true: bool = True,
-    agents: Sequence[str] = (),
-    models_dir: Path | None = None,
-    progress: Told | None = None,
-) -> Path:
-    """Ask agents (all, or those named) all questions; replies go into ``folder``.
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a pool's agents do with ``questions``; replies are kept in ``folder``.
 
-    Raises:
-        ConfigError: an agent judges itself in a way that cannot be recorded. MeshError: some questions failed;
-            recording again asks these again.
+    At ``alphas`` agents are asked how sure they are; with ``p_true`` they also judge the answers that they gave.
     """
-    config = with_overrides(config, runtime="local")
-    chosen = [config.named(name) for name in agents] or list(config.agents)
-    for agent in chosen:
-        _looks(agent)
-    folder.mkdir(parents=True, exist_ok=True)
-    for agent in chosen:
-        _record_one(config, agent, questions, folder, alphas, p_true, models_dir, progress)
-    return folder
+
+    config: MeshConfig
+    questions: Sequence[Question]
+    folder: Path
+    alphas: Sequence[float] = ALPHAS
+    p_true: bool = True
+    models_dir: Path | None = None
+
+    def record(self, progress: Told | None = None) -> None:
+        """Ask what has not been asked yet.
+
+        Raises:
+            ConfigError: an agent judges itself in a way that cannot be recorded. MeshError: some questions failed;
+                recording again asks these again.
+        """
+        for agent in self.config.agents:
+            looks_first(agent)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for agent in self.config.agents:
+            self._ask(agent, progress)
+
+    def _ask(self, agent: AgentConfig, progress: Told | None) -> None:
+        local = with_overrides(self.config, runtime="local")
+        passes = {"drafts": (_judging(local, agent, DRAFTS), (ANY,))}
+        if looks_first(agent) and self.alphas:
+            passes["looks"] = (scoring(local, agent, Declining), tuple(self.alphas))
+        if self.p_true:
+            passes["p_true"] = (_judging(local, agent, "p_true"), (ANY,))
+        ids = {question.id for question in self.questions}
+        total = len(ids) * sum(len(alphas) for _, alphas in passes.values())
+        told = counting(total, progress and (lambda done, total: progress(agent.name, done, total)))
+        for name, (one, alphas) in passes.items():
+            path = self._replies(agent, name)
+            with closing(Mesh(one, self.models_dir)) as mesh:
+                ask(mesh, self.questions, path, alphas, agent_limits(local, agent), told, may_decline=True)
+            if missing := len(ids) * len(alphas) - sum(line["alpha"] in alphas for line in replied(path, ids)):
+                raise MeshError(f"{missing} of {total} replies of {agent.name!r} failed; see {path}")
+
+    def outcomes(self) -> Outcomes:
+        """What was recorded. Raises ConfigError where a reply is missing."""
+        agents = sorted(self.config.agents, key=lambda agent: (agent.cost, agent.name))
+        columns = [self._column(agent) for agent in agents]
+        names = ["likelihood", *(["p_true"] if self.p_true else [])]
+        return Outcomes(
+            tuple(self.questions),
+            tuple(agent.name for agent in agents),
+            np.array([agent.cost for agent in agents]),
+            np.array([column["right"] for column in columns], dtype=float),
+            np.array([column["work"] for column in columns]),
+            tuple(tuple(column["texts"]) for column in columns),
+            {name: np.array([column[name] for column in columns]) for name in names},
+            {alpha: np.array([column["beliefs"][alpha] for column in columns]) for alpha in self.alphas},
+            np.array([column["looks"] for column in columns]),
+        )
+
+    def _column(self, agent: AgentConfig) -> dict[str, Any]:
+        spec = agent_spec(self.config, agent, self.models_dir)
+        card, calibration = spec.card, Calibration.from_json(spec.assessor[1]["calibration"])
+        drafts = self._found(agent, "drafts", ANY)
+        scores = [_score(line) for line in drafts]
+        column: dict[str, Any] = {
+            "right": [grade(line["text"], asked) for line, asked in zip(drafts, self.questions, strict=True)],
+            "texts": [line["text"] for line in drafts],
+            "work": [_spent(card, line) for line in drafts],
+            "likelihood": scores,
+            "looks": [math.nan] * len(drafts),
+        }
+        if self.p_true:
+            column["p_true"] = [1 / (1 + math.exp(-_score(line))) for line in self._found(agent, "p_true", ANY)]
+        if looks_first(agent) and self.alphas:
+            seen = {alpha: self._found(agent, "looks", alpha) for alpha in self.alphas}
+            column["looks"] = [_spent(card, line) for line in seen[self.alphas[0]]]
+            scored = {alpha: [_score(line) for line in lines] for alpha, lines in seen.items()}
+        else:
+            scored = dict.fromkeys(self.alphas, scores)
+        column["beliefs"] = {a: [_believed(calibration, score, a) for score in given] for a, given in scored.items()}
+        return column
+
+    def _replies(self, agent: AgentConfig, name: str) -> Path:
+        return self.folder / f"{agent.name}.{name}.jsonl"
+
+    def _found(self, agent: AgentConfig, name: str, alpha: float) -> list[dict[str, Any]]:
+        """Replies at an alpha, in the order of the questions."""
+        path = self._replies(agent, name)
+        if not path.exists():
+            raise ConfigError(f"recording: there is no {path}; `mesh record` makes it")
+        lines = replied(path, {question.id for question in self.questions})
+        at = {line["question"]: line for line in lines if line["alpha"] == alpha}
+        if missing := [question.id for question in self.questions if question.id not in at]:
+            raise ConfigError(f"recording: {path} has no reply to {missing[0]!r} at alpha {alpha:g}")
+        return [at[question.id] for question in self.questions]
 
 
-def _record_one(
-    config: MeshConfig,
-    agent: AgentConfig,
-    questions: Sequence[Question],
-    folder: Path,
-    alphas: Sequence[float],
-    p_true: bool,
-    models_dir: Path | None,
-    progress: Told | None,
-) -> None:
-    drafts = scoring(config, alone(config, agent, **_AS_DRAFTED).agents[0], Answering)
-    passes = [("drafts", drafts, (ANY,), {})]
-    if _looks(agent) and alphas:
-        passes.append(("looks", scoring(config, agent, Declining), tuple(alphas), {"may_decline": True}))
-    if p_true:
-        judging = alone(config, agent, assessor="p_true", prompt="plain").agents[0]
-        passes.append(("p_true", scoring(config, judging, Answering), (ANY,), {}))
-    total = len(questions) * sum(len(asked) for _, _, asked, _ in passes)
-    told = counting(total, progress and (lambda done, total: progress(agent.name, done, total)))
-    for name, one, asked, options in passes:
-        path = _path(folder, agent.name, name)
-        with closing(Mesh(one, models_dir)) as mesh:
-            ask(mesh, questions, path, asked, agent_limits(config, agent), told, **{"may_decline": True, **options})
-        found = sum(1 for _ in replied(path, {question.id for question in questions}))
-        if missing := len(questions) * len(asked) - found:
-            raise MeshError(f"{missing} of {total} replies of {agent.name!r} failed; see {path}")
+def _judging(config: MeshConfig, agent: AgentConfig, assessor: str) -> MeshConfig:
+    """The agent alone, which drafts without a scenario and judges that."""
+    return scoring(config, alone(config, agent, assessor=assessor, prompt="plain").agents[0], Answering)
 
 
-def _looks(agent: AgentConfig) -> bool:
+def looks_first(agent: AgentConfig) -> bool:
     """Whether it judges itself before it drafts. Raises ConfigError where it does neither that nor by its draft."""
     if agent.assessor.kind == LOOKS:
         return True
@@ -152,86 +202,8 @@ def _looks(agent: AgentConfig) -> bool:
     )
 
 
-def recorded(
-    config: MeshConfig,
-    questions: Sequence[Question],
-    folder: Path,
-    alphas: Sequence[float] = ALPHAS,
-    p_true: bool = True,
-    models_dir: Path | None = None,
-) -> Outcomes:
-    """What ``record`` has found of a pool's agents.
-
-    Raises:
-        ConfigError: a reply is missing.
-    """
-    agents = sorted(config.agents, key=lambda agent: (agent.cost, agent.name))
-    columns = [_column(config, agent, questions, folder, alphas, p_true, models_dir) for agent in agents]
-    names = ["likelihood", *(["p_true"] if p_true else [])]
-    return Outcomes(
-        tuple(questions),
-        tuple(agent.name for agent in agents),
-        np.array([agent.cost for agent in agents]),
-        np.array([column["right"] for column in columns], dtype=float),
-        np.array([column["work"] for column in columns]),
-        tuple(tuple(column["texts"]) for column in columns),
-        {name: np.array([column[name] for column in columns]) for name in names},
-        {alpha: np.array([column["beliefs"][alpha] for column in columns]) for alpha in alphas},
-        np.array([column["looks"] for column in columns]),
-    )
-
-
-def _column(
-    config: MeshConfig,
-    agent: AgentConfig,
-    questions: Sequence[Question],
-    folder: Path,
-    alphas: Sequence[float],
-    p_true: bool,
-    models_dir: Path | None,
-) -> dict[str, Any]:
-    spec = agent_spec(config, agent, models_dir)
-    card, calibration = spec.card, Calibration.from_json(spec.assessor[1]["calibration"])
-    drafts = _by_question(_path(folder, agent.name, "drafts"), questions)[ANY]
-    column: dict[str, Any] = {
-        "right": [grade(line["text"], question) for line, question in zip(drafts, questions, strict=True)],
-        "texts": [line["text"] for line in drafts],
-        "work": [_spent(card, line) for line in drafts],
-        "likelihood": [_score(line) for line in drafts],
-    }
-    if p_true:
-        judged = _by_question(_path(folder, agent.name, "p_true"), questions)[ANY]
-        column["p_true"] = [1 / (1 + math.exp(-_score(line))) for line in judged]
-    if _looks(agent) and alphas:
-        seen = _by_question(_path(folder, agent.name, "looks"), questions)
-        column["looks"] = [_spent(card, line) for line in seen[alphas[0]]]
-        column["beliefs"] = {a: [calibration(_score(line), a) for line in seen[a]] for a in alphas}
-    else:
-        column["looks"] = [math.nan] * len(questions)
-        scores = column["likelihood"]
-        column["beliefs"] = {a: [_believed(calibration, score, a) for score in scores] for a in alphas}
-    return column
-
-
 def _believed(calibration: Calibration, score: float, alpha: float) -> float:
     return math.nan if math.isnan(score) else calibration(score, alpha)
-
-
-def _path(folder: Path, agent: str, name: str) -> Path:
-    return folder / f"{agent}.{name}.jsonl"
-
-
-def _by_question(path: Path, questions: Sequence[Question]) -> dict[float, list[dict[str, Any]]]:
-    """Replies by alpha, in the order of the questions. Raises ConfigError where one is missing."""
-    if not path.exists():
-        raise ConfigError(f"recording: there is no {path}; `mesh record` makes it")
-    found: dict[float, dict[str, dict[str, Any]]] = {}
-    for line in replied(path, {question.id for question in questions}):
-        found.setdefault(line["alpha"], {})[line["question"]] = line
-    missing = [q.id for lines in found.values() for q in questions if q.id not in lines]
-    if missing or not found:
-        raise ConfigError(f"recording: {path} has no reply to {(missing or [questions[0].id])[0]!r}")
-    return {alpha: [lines[question.id] for question in questions] for alpha, lines in found.items()}
 
 
 def _score(line: Mapping[str, Any]) -> float:

@@ -18,7 +18,7 @@ from agents.policies import Bar, Policy, Reliability
 from benchmarks.baselines import BASELINES
 from benchmarks.frontier import aiq, cost_save, pareto_dist, perf_gain
 from benchmarks.outcomes import Asked, Floats, Outcomes, Routed, routed
-from benchmarks.recording import record, recorded
+from benchmarks.recording import Recording
 from benchmarks.walking import walk
 from mesh.config import MeshConfig
 from topologies import Topology
@@ -65,8 +65,9 @@ def lab_outcomes(
     found = []
     for name, (asked, at) in parts.items():
         told(f"recording {len(asked)} {name} questions")
-        record(config, asked, work / name, at)
-        found.append(recorded(config, asked, work / name, at))
+        recording = Recording(config, asked, work / name, at)
+        recording.record()
+        found.append(recording.outcomes())
     return found[0], found[1], found[2]
 
 

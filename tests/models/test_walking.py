@@ -7,7 +7,7 @@ import pytest
 from agents.plugins import build
 from agents.policies import POLICIES
 from benchmarks.outcomes import Outcomes
-from benchmarks.recording import record, recorded
+from benchmarks.recording import Recording
 from benchmarks.walking import walk
 from mesh.askfile import Job, ask_all
 from mesh.client import Mesh
@@ -21,9 +21,9 @@ ASKED = questions(84, "validation", 4)
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    lab, folder = load("lab"), tmp_path_factory.mktemp("recording")
-    record(lab, ASKED, folder, ALPHAS, p_true=False)
-    return recorded(lab, ASKED, folder, ALPHAS, p_true=False)
+    recording = Recording(load("lab"), ASKED, tmp_path_factory.mktemp("recording"), ALPHAS, p_true=False)
+    recording.record()
+    return recording.outcomes()
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)

@@ -1,0 +1,62 @@
+"""``mesh record`` on a tiny real model: rows as anyone can read them, and what goes wrong is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from agents.errors import ConfigError
+from benchmarks.recording import Recording, app, looks_first
+from benchmarks.rows import read
+from mesh.config import load
+from training.lab_questions import questions
+
+pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture
+def nano(tmp_path: Path) -> Path:
+    settings = load("lab").named("nano").model_dump(exclude_unset=True, mode="json")
+    path = tmp_path / "nano.yaml"
+    path.write_text(yaml.safe_dump({"extends": "lab", "name": "one", "agents": [settings]}))
+    return path
+
+
+def test_a_recording_is_rows_and_goes_on_where_it_stopped(nano: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    told = ["--pool", str(nano), "--out", str(out), "--count", "12", "--alpha", "0.2", "--alpha", "0.8"]
+    done = CliRunner().invoke(app, told, catch_exceptions=False)
+    assert "12 questions, 1 agents" in done.output
+    found = read(out)
+    assert [question.text for question in found.questions] == [q.text for q in questions(12, "test", 0)]
+    assert found.agents == ("nano",)
+    assert sorted(found.beliefs) == [0.2, 0.8]
+    assert found.looks is not None
+    assert (found.looks < found.work).all()  # a look has no tokens to write
+    assert set(found.right.ravel()) == {0.0, 1.0}
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "rows.jsonl.parts").iterdir()}
+    first = out.read_text()
+    CliRunner().invoke(app, told, catch_exceptions=False)
+    assert kept == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "rows.jsonl.parts").iterdir()}
+    assert out.read_text() == first
+
+
+def test_what_was_not_recorded_is_told(nano: Path, tmp_path: Path) -> None:
+    asked = questions(4, "test", 0)
+    with pytest.raises(ConfigError, match=r"there is no .*nano.drafts.jsonl; `mesh record` makes it"):
+        Recording(load(nano), asked, tmp_path).outcomes()
+    Recording(load(nano), asked[:3], tmp_path, (0.2,), p_true=False).record()
+    with pytest.raises(ConfigError, match=f"no reply to {asked[3].id!r} at alpha 0.5"):
+        Recording(load(nano), asked, tmp_path, (0.2,), p_true=False).outcomes()
+    with pytest.raises(ConfigError, match=r"no reply to .* at alpha 0.8"):
+        Recording(load(nano), asked[:3], tmp_path, (0.8,), p_true=False).outcomes()
+
+
+def test_an_agent_that_judges_otherwise_cannot_be_recorded() -> None:
+    assert looks_first(load("lab").named("nano"))
+    assert not looks_first(load("lab-bare").named("nano"))
+    with pytest.raises(ConfigError, match=r"'smollm2-135m': judges itself by 'refusal' with prompt 'scenario'"):
+        looks_first(load("smollm2").named("smollm2-135m"))
