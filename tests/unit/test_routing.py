@@ -1,0 +1,130 @@
+"""Routing held to outcomes: ours and baselines on a made-up pool, and the figures by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from agents.policies import Always, Reliability
+from benchmarks.outcomes import Asked, Outcomes, routed
+from benchmarks.routing import ALPHAS, baselines, chosen, figures, lab_outcomes, ours, planes, walked
+from benchmarks.routing_figures import draw, table
+from benchmarks.walking import walk
+from mesh.config import load
+from tests.baselines import COSTS, SURE, outcomes
+from topologies import Cascade, Mesh, Topology
+
+LINE = Cascade({"small": 0.1, "words": 0.2, "large": 0.9})
+
+
+def believing(count: int, seed: int) -> Outcomes:
+    """Agents that know how sure they may be of each task, and look before they draft."""
+    given = outcomes(count, seed)
+    words = {"add": "sums", "spell": "words", "why": "riddles"}
+    p = np.array([SURE[words[question.text.split()[0]]] for question in given.questions]).T
+    return replace(given, beliefs=dict.fromkeys(ALPHAS, p), looks=np.full(p.shape, 0.01))
+
+
+TRAIN, VALIDATION, TEST = believing(400, 1), believing(300, 2), believing(400, 3)
+
+
+def test_a_walk_by_hand() -> None:
+    found, paths = walk(TEST, dict.fromkeys(TEST.agents, Reliability(0.5)), LINE, 0.5)
+    for number, question in enumerate(TEST.questions):
+        task = question.text.split()[0]
+        assert paths[number] == {"add": (0,), "spell": (0, 1), "why": (0, 1, 2)}[task]
+        assert found.full_cost[number] == pytest.approx({"add": 0.11, "spell": 0.22, "why": 0.92}[task])
+        assert found.right[number] == TEST.right[paths[number][-1], number]
+    assert walk(TEST, dict.fromkeys(TEST.agents, Always()), LINE, 0.5)[0].full_cost.tolist() == pytest.approx(
+        [0.1] * 400
+    )
+    refusing = {"small": np.full(400, np.nan), "words": np.full(400, 0.99), "large": np.full(400, 0.0)}
+    _, paths = walk(TEST, dict.fromkeys(TEST.agents, Reliability(0.5)), LINE, 0.5, refusing)
+    assert set(paths) == {(0, 1)}
+    with pytest.raises(ValueError, match=r"no confidences were recorded at alpha 0.3; there are \[0.2, 0.5, 0.8\]"):
+        walk(TEST, {}, LINE, 0.3)
+
+
+def test_a_draft_that_is_judged_is_paid_for_when_it_is_refused() -> None:
+    drafting = replace(TEST, looks=np.full_like(TEST.work, np.nan))
+    found, paths = walk(drafting, dict.fromkeys(TEST.agents, Reliability(0.5)), LINE, 0.5)
+    spent = {(0,): 0.1, (0, 1): 0.3, (0, 1, 2): 1.2}
+    assert found.full_cost.tolist() == pytest.approx([spent[path] for path in paths])
+
+
+@pytest.mark.parametrize("topology", [LINE, Mesh({"small": 0.1, "words": 0.2, "large": 0.9})])
+def test_nobody_is_left_out_of_the_line(topology: Topology) -> None:
+    assert walked(TEST, topology) == [0, 1, 2]
+
+
+def test_ours_are_chosen_on_validation_and_come_near_what_can_be_known() -> None:
+    tried, mine = ours(VALIDATION, TEST, LINE, ALPHAS)
+    assert [method.name for method in tried] == [method.name for method in mine]
+    best = chosen(tried)
+    found = next(method for method in mine if method.name == best).found
+    for alpha in ALPHAS:
+        known = (TEST.beliefs[alpha] - alpha * COSTS[:, None]).argmax(axis=0)
+        most = TEST.utilities(alpha)[known, np.arange(400)].mean()
+        assert found[alpha].utility(alpha).mean() > most - 0.02
+    by_name = {method.name: method.found for method in tried}
+    for alpha in ALPHAS:  # where bars were learnt no gamma gains more
+        gains = {name: each[alpha].utility(alpha).mean() for name, each in by_name.items()}
+        assert gains["mesh-bar"] == pytest.approx(max(gains.values()))
+        full = {name: each[alpha].utility(alpha, True).mean() for name, each in by_name.items()}
+        assert full["mesh-bar-full"] == pytest.approx(max(full.values()))
+
+
+def test_figures_by_hand() -> None:
+    tried, mine = ours(VALIDATION, TEST, LINE, ALPHAS)
+    told: list[str] = []
+    others = baselines(TRAIN, VALIDATION, TEST, ALPHAS, 0, ("largest", "best-single", "knn"), told.append)
+    assert told == ["largest", "best-single", "knn"]
+    methods, best = [*mine, *others], chosen(tried)
+    result = figures(methods, best, TEST, ALPHAS, seed=0)
+    at = result["alphas"]["0.5"]
+    assert at["oracle"] == pytest.approx((TEST.right - 0.5 * COSTS[:, None]).max(axis=0).mean())
+    large = at["methods"]["largest"]
+    assert large["accuracy"] == pytest.approx(TEST.right[2].mean())
+    assert large["utility"] == pytest.approx(TEST.right[2].mean() - 0.45)
+    low, high = large["ci"]
+    assert low < large["utility"] < high
+    assert high - low == pytest.approx(2 * 1.96 * TEST.right[2].std() / 20, rel=0.15)
+    versus, rows = at["vs_best"], at["methods"]
+    assert versus["baseline"] == "knn"
+    assert versus["diff"] == pytest.approx(rows[best]["utility"] - rows["knn"]["utility"])
+    assert versus["diff_full"] == pytest.approx(rows[best]["utility_full"] - rows["knn"]["utility_full"])
+    assert versus["gap_closed"] == pytest.approx(versus["diff"] / (at["oracle"] - rows["knn"]["utility"]))
+    assert [row["method"] for row in table(result)][-1] == "largest"
+    single = planes(methods, TEST)["largest"]
+    assert (single["perf_gain"], single["cost_save"]) == pytest.approx((0.0, 0.0))
+
+
+def test_a_baseline_without_its_signal_is_left_out() -> None:
+    told: list[str] = []
+    blind = [replace(rows, signals={}) for rows in (TRAIN, VALIDATION, TEST)]
+    assert baselines(*blind, ALPHAS, 0, ("automix",), told.append) == []
+    assert told == ["automix, left out"]
+
+
+def test_what_routers_look_at_they_pay_for() -> None:
+    asked = Asked(TEST)
+    drafts = asked.draft(2, np.array([0, 1]))
+    assert len(drafts.texts) == len(drafts.signals["likelihood"]) == 2
+    found = routed(TEST, np.zeros(400, dtype=int), asked)
+    assert found.full_cost[:3].tolist() == pytest.approx([1.0, 1.0, 0.1])
+    assert not hasattr(asked, "right")
+
+
+def test_plots_are_drawn(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    _, mine = ours(VALIDATION, TEST, LINE, ALPHAS)
+    draw([*mine, *baselines(TRAIN, VALIDATION, TEST, ALPHAS, 0, ("random",))], TEST, "mesh-bar", tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size > 10_000
+
+
+def test_a_pool_without_questions_is_told() -> None:
+    from agents.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="'small' makes no questions; record its agents"):
+        lab_outcomes(load("small"), 10, 0, ALPHAS, None, print)  # type: ignore[arg-type]
