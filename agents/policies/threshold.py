@@ -40,7 +40,7 @@ class Bar(Policy):
     """Answer iff p is above this agent's bar for this alpha, as learnt from what those behind it get.
 
     Args:
-        bars: ``{alpha: bar}``, both in [0, 1]; between two alphas a bar is interpolated.
+        bars: ``{alpha: bar}``, both in [0, 1]; between two alphas a bar is interpolated. Without them it is 1 - alpha.
 
     Raises:
         ConfigError: ``bars`` is something else.
@@ -48,7 +48,7 @@ class Bar(Policy):
 
     needs_probability = True
 
-    def __init__(self, bars: Mapping[float, float]) -> None:
+    def __init__(self, bars: Mapping[float, float] = {0.0: 1.0, 1.0: 0.0}) -> None:
         pairs = sorted(bars.items()) if isinstance(bars, Mapping) else []
         if not pairs or not all(isinstance(n, int | float) and 0 <= n <= 1 for pair in pairs for n in pair):
             raise ConfigError(

@@ -23,6 +23,7 @@ def test_a_bar_is_interpolated_between_alphas() -> None:
         assert policy.decide(view(bar + 0.01, alpha)) == Answer()
         assert policy.decide(view(bar - 0.01, alpha)) == Forward("b")
     assert policy.decide(view(None, 0.5)) == Forward("b")
+    assert (Bar().decide(view(0.71, 0.3)), Bar().decide(view(0.69, 0.3))) == (Answer(), Forward("b"))
 
 
 @pytest.mark.parametrize("bars", [{}, [[0.5, 0.1]], {0.5: 2.0}, {0.5: "x"}, {"a": 1}, {-0.1: 0.5}, None])
