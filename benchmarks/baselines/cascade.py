@@ -80,12 +80,14 @@ def threshold(score: Floats, gain: Floats) -> tuple[float, float]:
     """The threshold from which on to accept, and the sum of ``gain`` where the score is not below it. It stands halfway
     between two scores; it is infinite where accepting nothing is best.
     """
+    if not len(score):  # nobody leaves anything to this agent
+        return np.inf, 0.0
     order = np.argsort(-score, kind="stable")
     ordered = score[order]
     sums = np.cumsum(gain[order])
     last = np.flatnonzero(np.append(ordered[1:] < ordered[:-1], True))
-    best = last[sums[last].argmax()] if len(last) else -1
-    if best < 0 or sums[best] <= 0:
+    best = last[sums[last].argmax()]
+    if sums[best] <= 0:
         return np.inf, 0.0
     below = ordered[best + 1] if best + 1 < len(ordered) else -np.inf
     between = (ordered[best] + below) / 2

@@ -159,6 +159,7 @@ def test_a_threshold_by_hand() -> None:
     """Accepting at .9 gains 1, at .6 too gains 3 in all, at .5 loses 2: between .6 and .5 lies the best threshold."""
     assert threshold(np.array([0.5, 0.9, 0.6, 0.1]), np.array([-2.0, 1.0, 2.0, 0.5])) == (0.55, 3.0)
     assert threshold(np.array([0.5, 0.9]), np.array([-1.0, -2.0])) == (np.inf, 0.0)
+    assert threshold(np.empty(0), np.empty(0)) == (np.inf, 0.0)
     assert threshold(np.array([0.5, 0.9]), np.array([1.0, 2.0])) == (-np.inf, 3.0)
     assert threshold(np.array([0.5, 0.5]), np.array([3.0, -4.0])) == (np.inf, 0.0)  # equals are not told apart
 
