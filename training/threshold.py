@@ -10,8 +10,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from training.scores import Array
+
 GAMMAS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 ALPHAS = (0.2, 0.5, 0.8)
+
+
+def best_cut(score: Array, gain: Array) -> tuple[float, float]:
+    """The threshold from which on to accept, and the sum of ``gain`` where the score is not below it. It stands halfway
+    between two scores; it is infinite where accepting nothing is best, minus infinity where accepting all is.
+    """
+    if not len(score):
+        return np.inf, 0.0
+    order = np.argsort(-score, kind="stable")
+    ordered = score[order]
+    sums = np.cumsum(gain[order])
+    last = np.flatnonzero(np.append(ordered[1:] < ordered[:-1], True))
+    best = last[sums[last].argmax()]
+    if sums[best] <= 0:
+        return np.inf, 0.0
+    below = ordered[best + 1] if best + 1 < len(ordered) else -np.inf
+    between = (ordered[best] + below) / 2
+    return float(between if np.isfinite(between) else below), float(sums[best])
 
 
 @dataclass(frozen=True, slots=True)

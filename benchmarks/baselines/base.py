@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,22 +37,28 @@ class Embedding:
         self.dimensions, self.seed = dimensions, seed
 
     def fit(self, questions: Sequence[Question]) -> Floats:
-        """Learn the directions; the vectors of ``questions``, (Q, D), come back."""
-        from sklearn.decomposition import TruncatedSVD
-
-        from benchmarks.judges.base import ngrams, texts
-
-        self._ngrams = ngrams()
-        rows = self._ngrams.fit_transform(texts(questions))
-        size = max(1, min(self.dimensions, rows.shape[1] - 1, rows.shape[0] - 1))
-        self._main = TruncatedSVD(size, random_state=self.seed).fit(rows)
-        return _unit(self._main.transform(rows))
+        """Learn the directions; the vectors of ``questions``, (Q, D), come back. Do not change these."""
+        self._ngrams, self._main, rows = _directions(tuple(questions), self.dimensions, self.seed)
+        return rows
 
     def __call__(self, questions: Sequence[Question]) -> Floats:
         """Vectors, (Q, D)."""
         from benchmarks.judges.base import texts
 
         return _unit(self._main.transform(self._ngrams.transform(texts(questions))))
+
+
+@lru_cache(maxsize=2)  # most routers learn from the same questions, one after the other
+def _directions(questions: tuple[Question, ...], dimensions: int, seed: int) -> tuple[Any, Any, Floats]:
+    from sklearn.decomposition import TruncatedSVD
+
+    from benchmarks.judges.base import ngrams, texts
+
+    counts = ngrams()
+    rows = counts.fit_transform(texts(questions))
+    size = max(1, min(dimensions, rows.shape[1] - 1, rows.shape[0] - 1))
+    main = TruncatedSVD(size, random_state=seed).fit(rows)
+    return counts, main, _unit(main.transform(rows))
 
 
 class Predicting:

@@ -16,6 +16,7 @@ from itertools import permutations
 import numpy as np
 
 from benchmarks.outcomes import Asked, Drafts, Floats, Ints, Outcomes
+from training.threshold import best_cut
 
 FIRST = -1  # the row of scores of who drafts first
 SEARCHED = 8  # agents that all cascades of three are tried of: those that do best in twos
@@ -76,24 +77,6 @@ def search(scores: Floats, worth: Floats, paid: Floats, by_number: bool = False)
     return found
 
 
-def threshold(score: Floats, gain: Floats) -> tuple[float, float]:
-    """The threshold from which on to accept, and the sum of ``gain`` where the score is not below it. It stands halfway
-    between two scores; it is infinite where accepting nothing is best.
-    """
-    if not len(score):  # nobody leaves anything to this agent
-        return np.inf, 0.0
-    order = np.argsort(-score, kind="stable")
-    ordered = score[order]
-    sums = np.cumsum(gain[order])
-    last = np.flatnonzero(np.append(ordered[1:] < ordered[:-1], True))
-    best = last[sums[last].argmax()]
-    if sums[best] <= 0:
-        return np.inf, 0.0
-    below = ordered[best + 1] if best + 1 < len(ordered) else -np.inf
-    between = (ordered[best] + below) / 2
-    return float(between if np.isfinite(between) else below), float(sums[best])
-
-
 def known(scores: Floats) -> Floats:
     """Where there is no score, the lowest."""
     return np.where(np.isnan(scores), -np.inf, scores)
@@ -138,7 +121,7 @@ def _better(found: Cascade, others: Iterator[Cascade] | list[Cascade]) -> Cascad
 
 def _two(scores: Floats, worth: Floats, paid: Floats, first: int, second: int) -> Cascade:
     rest = worth[second] - paid[second]
-    start, gained = threshold(scores[FIRST, first], worth[first] - rest)
+    start, gained = best_cut(scores[FIRST, first], worth[first] - rest)
     return Cascade((first, second), (start,), float(np.mean(rest - paid[first]) + gained / len(rest)))
 
 
@@ -151,7 +134,7 @@ def _three(scores: Floats, worth: Floats, paid: Floats, first: int, second: int,
     last = np.append(ordered[1:] < ordered[:-1], True)
     sums = np.where(last, np.cumsum((worth[first] - rest)[:, order], axis=1), -np.inf)
     best = int((rest.sum(axis=1) + np.maximum(sums.max(axis=1), 0)).argmax())
-    start, gained = threshold(scores[FIRST, first], worth[first] - rest[best])
+    start, gained = best_cut(scores[FIRST, first], worth[first] - rest[best])
     utility = float(np.mean(rest[best] - paid[first]) + gained / len(ordered))
     return Cascade((first, second, third), (start, float(grid[best])), utility)
 
@@ -179,7 +162,7 @@ def _fitted(cascade: Cascade, place: int, scores: Floats, worth: Floats, paid: F
         reached &= scores[agents[earlier - 1] if earlier else FIRST, agents[earlier]] < thresholds[earlier]
     agent, before = agents[place], agents[place - 1] if place else FIRST
     rest = _tail(agents[place + 1 :], thresholds[place + 1 :], agent, scores, worth, paid)
-    start, _ = threshold(scores[before, agent][reached], (worth[agent] - rest)[reached])
+    start, _ = best_cut(scores[before, agent][reached], (worth[agent] - rest)[reached])
     changed = Cascade(agents, (*thresholds[:place], start, *thresholds[place + 1 :]), 0.0)
     return Cascade(
         agents, changed.thresholds, float(_tail(agents, changed.thresholds, FIRST, scores, worth, paid).mean())

@@ -87,6 +87,8 @@ def _joint(*hidden: int) -> Callable[[int, int], Any]:
         from torch import nn
 
         class Joint(nn.Module):
+            """A question's projection and an agent's vector, added."""
+
             def __init__(self) -> None:
                 super().__init__()
                 self.question, self.agent = nn.Linear(inputs, hidden[0]), nn.Embedding(agents, hidden[0])

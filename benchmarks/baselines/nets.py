@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from copy import deepcopy
+from itertools import count
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from benchmarks.baselines.base import Embedding, log_loss
+from benchmarks.baselines.descent import descend, seeded, tensor
 from benchmarks.outcomes import Floats, Outcomes
 from mesh.questions import Question
 
@@ -30,15 +31,12 @@ class Net:
 
     def fit(self, train: Outcomes, validation: Outcomes, seed: int = 0) -> None:
         """Train every candidate, and keep the one of the lowest loss on ``validation``."""
-        import torch
-
         self._embedding = Embedding(seed=seed)
         rows, asked = self._embedding.fit(train.questions), self._embedding(validation.questions)
         good, asked_good = self._label(train.right), self._label(validation.right)
         lowest = np.inf
         for make, decay in self._candidates:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+            with seeded(seed):
                 net = make(rows.shape[1], len(good))
                 loss = _train(net, decay, _tensor(rows), good, _tensor(asked), asked_good)
             if loss < lowest:
@@ -65,26 +63,23 @@ def perceptron(*hidden: int, dropout: float = 0.2) -> Callable[[int, int], Any]:
 
 
 def _train(net: Any, decay: float, rows: Any, good: Floats, asked: Any, asked_good: Floats) -> float:
+    """Epoch by epoch, each in an order of its own; the lowest loss on ``asked`` comes back."""
     import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
-    goal = torch.tensor(good.T, dtype=torch.float32)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=decay)
-    lowest, in_vain, best = np.inf, 0, deepcopy(net.state_dict())
-    for _ in range(EPOCHS):
+    goal = tensor(good.T)
+    batches = (batch for _ in count() for batch in torch.randperm(len(rows)).split(BATCH))
+
+    def loss() -> Any:
         net.train()
-        for batch in torch.randperm(len(rows)).split(BATCH):
-            optimizer.zero_grad()
-            torch.nn.functional.binary_cross_entropy_with_logits(net(rows[batch]), goal[batch]).backward()
-            optimizer.step()
-        loss = log_loss(_probabilities(net, asked), asked_good)
-        if loss < lowest:
-            lowest, in_vain, best = loss, 0, deepcopy(net.state_dict())
-        else:
-            in_vain += 1
-        if in_vain == PATIENCE:
-            break
-    net.load_state_dict(best)
-    return lowest
+        batch = next(batches)
+        return cross_entropy(net(rows[batch]), goal[batch])
+
+    def validation() -> float:
+        return log_loss(_probabilities(net, asked), asked_good)
+
+    epoch = -(-len(rows) // BATCH)
+    return descend(net, loss, validation, RATE, decay, EPOCHS * epoch, epoch, PATIENCE)
 
 
 def _probabilities(net: Any, rows: Any) -> Floats:
@@ -98,6 +93,4 @@ def _probabilities(net: Any, rows: Any) -> Floats:
 
 def _tensor(rows: Floats) -> Any:
     """Vectors of unit length, stretched so that their numbers are about one."""
-    import torch
-
-    return torch.tensor(rows * np.sqrt(rows.shape[1]), dtype=torch.float32)
+    return tensor(rows * np.sqrt(rows.shape[1]))

@@ -26,6 +26,7 @@ from benchmarks.baselines.mlp import CANDIDATES
 from benchmarks.baselines.nets import Candidate, Net, perceptron
 from benchmarks.outcomes import Asked, Floats, Ints, Outcomes
 from mesh.questions import Question
+from training.threshold import best_cut
 
 MARGIN = 64  # hidden units of the net that says how likely a tie is
 
@@ -140,11 +141,7 @@ def thresholds(p: Floats, utilities: Floats) -> Floats:
 
 def threshold(p: Floats, gain: Floats) -> float:
     """Below which ``p``, (Q,), the sum of ``gain``, (Q,), is greatest."""
-    order = np.argsort(p, kind="stable")
-    p, total = p[order], np.concatenate([[0.0], np.cumsum(gain[order])])
-    edges = np.concatenate([[0.0], (p[1:] + p[:-1]) / 2, [np.inf]])
-    between = np.concatenate([[True], p[1:] > p[:-1], [True]])  # equal ones are not told apart
-    return float(edges[np.where(between, total, -np.inf).argmax()])
+    return max(-best_cut(-p, gain)[0], 0.0)
 
 
 def _compared(rank: int, agents: int) -> Callable[[int, int], Any]:
@@ -154,6 +151,8 @@ def _compared(rank: int, agents: int) -> Callable[[int, int], Any]:
         cheaper, dearer = np.triu_indices(agents, 1)
 
         class Compared(nn.Module):
+            """The difference of two scores, less the margin."""
+
             def __init__(self) -> None:
                 super().__init__()
                 self.scores, self.margin = factors(rank)(inputs, agents), perceptron(MARGIN)(inputs, 1)

@@ -14,7 +14,7 @@ from agents.errors import ConfigError
 from benchmarks.baselines import BASELINES, Router
 from benchmarks.baselines.automix import BINS, AutoMix, observed, plan, planned
 from benchmarks.baselines.base import best, log_loss
-from benchmarks.baselines.cascade import Cascade, run, search, stakes, threshold, values
+from benchmarks.baselines.cascade import Cascade, run, search, stakes, values
 from benchmarks.baselines.descent import descend, seeded
 from benchmarks.baselines.frugalgpt import FrugalGPT
 from benchmarks.baselines.graphrouter import messages
@@ -23,6 +23,7 @@ from benchmarks.baselines.routerdc import sample_agent_loss, sample_sample_loss
 from benchmarks.baselines.uncertainty import Uncertainty
 from benchmarks.outcomes import Asked, Outcomes
 from tests.baselines import COSTS, SURE, TASKS, outcomes, utility
+from training.threshold import best_cut
 
 ALPHAS = (0.2, 0.5, 0.8)
 PREDICTING, CASCADES = ("graphrouter", "routerdc", "irt-router"), ("frugalgpt", "automix", "uncertainty")
@@ -157,11 +158,11 @@ def test_a_seed_gives_the_same_choices(name: str) -> None:
 
 def test_a_threshold_by_hand() -> None:
     """Accepting at .9 gains 1, at .6 too gains 3 in all, at .5 loses 2: between .6 and .5 lies the best threshold."""
-    assert threshold(np.array([0.5, 0.9, 0.6, 0.1]), np.array([-2.0, 1.0, 2.0, 0.5])) == (0.55, 3.0)
-    assert threshold(np.array([0.5, 0.9]), np.array([-1.0, -2.0])) == (np.inf, 0.0)
-    assert threshold(np.empty(0), np.empty(0)) == (np.inf, 0.0)
-    assert threshold(np.array([0.5, 0.9]), np.array([1.0, 2.0])) == (-np.inf, 3.0)
-    assert threshold(np.array([0.5, 0.5]), np.array([3.0, -4.0])) == (np.inf, 0.0)  # equals are not told apart
+    assert best_cut(np.array([0.5, 0.9, 0.6, 0.1]), np.array([-2.0, 1.0, 2.0, 0.5])) == (0.55, 3.0)
+    assert best_cut(np.array([0.5, 0.9]), np.array([-1.0, -2.0])) == (np.inf, 0.0)
+    assert best_cut(np.empty(0), np.empty(0)) == (np.inf, 0.0)
+    assert best_cut(np.array([0.5, 0.9]), np.array([1.0, 2.0])) == (-np.inf, 3.0)
+    assert best_cut(np.array([0.5, 0.5]), np.array([3.0, -4.0])) == (np.inf, 0.0)  # equals are not told apart
 
 
 @pytest.mark.parametrize("seed", range(4))
