@@ -20,7 +20,7 @@ from benchmarks import unseen
 from benchmarks.assessment import choices, reward_share, verdicts
 from benchmarks.awareness_figures import KEYS, means
 from benchmarks.judges.base import cell
-from benchmarks.self_awareness import ALPHAS, SURE, columns, examined, probabilities
+from benchmarks.self_awareness import ALPHAS, SURE, columns, examined, examined_outside, probabilities
 from mesh.askfile import Job as Ask
 from mesh.askfile import ask_all
 from mesh.client import Mesh
@@ -128,7 +128,7 @@ def _figures(p: Any, answers: Any, right: Any, cells: Any) -> dict[str, Any]:
 def _unseen_refused(config: MeshConfig, agent: AgentConfig, work: Path, seed: int) -> float:
     """The share that it refuses of tasks of which it has seen nothing."""
     asked = unseen.questions(unseen.UNSEEN, REFUSED, seed)
-    scores, _ = columns(examined(with_overrides(config, understands=None), agent, asked, (0.2,), work))
+    scores, _ = columns(examined_outside(config, agent, asked, (0.2,), work))
     return float((scores <= SURE).mean())
 
 

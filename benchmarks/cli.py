@@ -10,6 +10,9 @@ import typer
 from agents.errors import QueryError
 
 app = typer.Typer(help="Numbers that anyone can repeat.", no_args_is_help=True)
+Work = Annotated[
+    Path | None, typer.Option(help="Folder for what agents reply; asked again, it goes on. Default: a passing one.")
+]
 Out = Annotated[Path | None, typer.Option(help="Folder of the result file; default: benchmarks/results.")]
 
 
@@ -96,9 +99,7 @@ def self_awareness(
     agent: Annotated[list[str] | None, typer.Option(help="Only this agent; may be repeated.")] = None,
     count: Annotated[int, typer.Option("--questions", min=200, help="Asked of every agent.")] = 4000,
     seed: Annotated[int, typer.Option(min=0, help="Of the questions, and of the bootstrap.")] = 1,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder for what agents reply; asked again, it goes on. Default: a passing one.")
-    ] = None,
+    work: Work = None,
     processes: Annotated[int, typer.Option(min=1, help="Agents examined at a time.")] = 2,
     out: Out = None,
 ) -> None:
@@ -175,9 +176,7 @@ def routing(
     alpha: Annotated[list[float] | None, typer.Option(help="May be repeated; default: 0.2, 0.5, 0.8.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the questions, the routers and the bootstrap.")] = 1,
     baseline: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder for what agents reply; asked again, it goes on. Default: a passing one.")
-    ] = None,
+    work: Work = None,
     out: Out = None,
 ) -> None:
     """Utility against every known way to route: same pool, same questions, same rows to learn from."""

@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import Progress, TaskID
 
 from agents.calibration import Calibration
 from agents.errors import ConfigError, MeshError, QueryError
@@ -27,6 +27,7 @@ from mesh.assemble import agent_spec
 from mesh.client import Mesh
 from mesh.config import AgentConfig, MeshConfig, alone, with_overrides
 from mesh.questions import Question, read_questions
+from mesh.terminal import progress_by_name
 from training.examine import ANY, Answering, Declining, agent_limits, ask, counting, replied, scoring
 from training.grading import grade
 
@@ -59,14 +60,7 @@ def main(
     config, alphas = load(pool), tuple(alpha or ALPHAS)
     asked = of_tasks(_asked(config, questions or (), count, part, seed), task or (), limit)
     recording = Recording(config, asked, out.with_name(out.name + ".parts"), alphas, p_true, models_dir)
-    with Progress(console=Console(stderr=True)) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def progress(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done)
-
+    with progress_by_name() as progress:
         recording.record(progress)
     write(recording.outcomes(), out, texts)
     Console().print(f"{len(asked)} questions, {len(config.agents)} agents: {out}")
@@ -150,7 +144,7 @@ class Recording:
     def _column(self, agent: AgentConfig) -> dict[str, Any]:
         spec = agent_spec(self.config, agent, self.models_dir)
         card, calibration = spec.card, Calibration.from_json(spec.assessor[1]["calibration"])
-        drafts = self._found(agent, "drafts", ANY)
+        (drafts,) = self._found(agent, "drafts", (ANY,))
         scores = [_score(line) for line in drafts]
         column: dict[str, Any] = {
             "right": [grade(line["text"], asked) for line, asked in zip(drafts, self.questions, strict=True)],
@@ -160,29 +154,33 @@ class Recording:
             "looks": [math.nan] * len(drafts),
         }
         if self.p_true:
-            column["p_true"] = [1 / (1 + math.exp(-_score(line))) for line in self._found(agent, "p_true", ANY)]
+            (judged,) = self._found(agent, "p_true", (ANY,))
+            column["p_true"] = [1 / (1 + math.exp(-_score(line))) for line in judged]
+        scored = [scores for _ in self.alphas]
         if looks_first(agent) and self.alphas:
-            seen = {alpha: self._found(agent, "looks", alpha) for alpha in self.alphas}
-            column["looks"] = [_spent(card, line) for line in seen[self.alphas[0]]]
-            scored = {alpha: [_score(line) for line in lines] for alpha, lines in seen.items()}
-        else:
-            scored = dict.fromkeys(self.alphas, scores)
-        column["beliefs"] = {a: [_believed(calibration, score, a) for score in given] for a, given in scored.items()}
+            seen = self._found(agent, "looks", self.alphas)
+            column["looks"] = [_spent(card, line) for line in seen[0]]
+            scored = [[_score(line) for line in lines] for lines in seen]
+        column["beliefs"] = {
+            alpha: [_believed(calibration, score, alpha) for score in given]
+            for alpha, given in zip(self.alphas, scored, strict=True)
+        }
         return column
 
     def _replies(self, agent: AgentConfig, name: str) -> Path:
         return self.folder / f"{agent.name}.{name}.jsonl"
 
-    def _found(self, agent: AgentConfig, name: str, alpha: float) -> list[dict[str, Any]]:
-        """Replies at an alpha, in the order of the questions."""
+    def _found(self, agent: AgentConfig, name: str, alphas: Sequence[float]) -> list[list[dict[str, Any]]]:
+        """Replies at each alpha, in the order of the questions."""
         path = self._replies(agent, name)
         if not path.exists():
             raise ConfigError(f"recording: there is no {path}; `mesh record` makes it")
-        lines = replied(path, {question.id for question in self.questions})
-        at = {line["question"]: line for line in lines if line["alpha"] == alpha}
-        if missing := [question.id for question in self.questions if question.id not in at]:
-            raise ConfigError(f"recording: {path} has no reply to {missing[0]!r} at alpha {alpha:g}")
-        return [at[question.id] for question in self.questions]
+        ids = [question.id for question in self.questions]
+        found = {(line["alpha"], line["question"]): line for line in replied(path, set(ids))}
+        for alpha, id in product(alphas, ids):
+            if (alpha, id) not in found:
+                raise ConfigError(f"recording: {path} has no reply to {id!r} at alpha {alpha:g}")
+        return [[found[alpha, id] for id in ids] for alpha in alphas]
 
 
 def _judging(config: MeshConfig, agent: AgentConfig, assessor: str) -> MeshConfig:

@@ -7,14 +7,14 @@ questions. The best baseline is the one that turns out best on the test itself, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from agents.errors import ConfigError
-from agents.policies import Bar, Policy, Reliability
+from agents.policies import Bar, Policy, RefusalPolicy, Reliability
 from benchmarks.baselines import BASELINES
 from benchmarks.frontier import aiq, cost_save, pareto_dist, perf_gain
 from benchmarks.outcomes import Asked, Floats, Outcomes, Routed, routed
@@ -65,7 +65,7 @@ def lab_outcomes(
     found = []
     for name, (asked, at) in parts.items():
         told(f"recording {len(asked)} {name} questions")
-        recording = Recording(config, asked, work / name, at)
+        recording = Recording(config, asked, work / name, at, p_true=name != "train")  # no router learns from it
         recording.record()
         found.append(recording.outcomes())
     return found[0], found[1], found[2]
@@ -137,15 +137,10 @@ def learnt(validation: Outcomes, topology: Topology, alphas: Sequence[float], fu
 
 
 def walked(outcomes: Outcomes, topology: Topology) -> list[int]:
-    """The agents that a question meets which nobody answers, in order."""
-    place = {name: number for number, name in enumerate(outcomes.agents)}
-    at, met = topology.entries()[0], []
-    while True:
-        met.append(place[at])
-        peers = [name for name in topology.neighbours(at) if place[name] not in met]
-        if not peers:
-            return met
-        at = peers[0]
+    """The agents that a question meets which all of them refuse, in order."""
+    one = replace(outcomes.at(np.array([0])), beliefs={0.5: np.full((len(outcomes.agents), 1), np.nan)})
+    _, (path,) = walk(one, dict.fromkeys(outcomes.agents, RefusalPolicy()), topology, 0.5)
+    return list(path)
 
 
 def chosen(tried: Sequence[Method]) -> str:

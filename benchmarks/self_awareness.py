@@ -148,6 +148,13 @@ def examined(
     return by_alpha
 
 
+def examined_outside(
+    config: MeshConfig, agent: AgentConfig, asked: Sequence[Question], alphas: Sequence[float], work: Path
+) -> dict[float, list[Exam]]:
+    """The same with questions that the pool says it cannot read."""
+    return examined(with_overrides(config, understands=None), agent, asked, alphas, work)
+
+
 def columns(exams: Mapping[float, Sequence[Exam]]) -> tuple[Floats, Bools]:
     """Scores, (A, Q), and whether the forced answer is right, (Q,), which is the same at every preference."""
     scores = np.array([[exam.score for exam in at] for at in exams.values()])
@@ -201,11 +208,10 @@ def _insiders(
 def _outside(
     config: MeshConfig, agent: AgentConfig, seen: Seen, seed: int, calibration: Calibration, work: Path
 ) -> None:
-    """Longer questions, and tasks that no agent has seen; asked although the pool says that it cannot read these."""
-    config = with_overrides(config, understands=None)
+    """Longer questions, and tasks that no agent has seen."""
     for name, tasks, count in (("longer", unseen.LONGER, OUTSIDE), ("unseen", unseen.UNSEEN, OUTSIDE // 2)):
         asked = unseen.questions(tasks, count, seed)
-        (low, middle), right = columns(examined(config, agent, asked, (0.2, 0.5), work / name))
+        (low, middle), right = columns(examined_outside(config, agent, asked, (0.2, 0.5), work / name))
         seen.outside[name] = {
             "questions": asked,
             "right": right,

@@ -20,13 +20,11 @@ def walk(
     policies: Mapping[str, Policy],
     topology: Topology,
     alpha: float,
-    beliefs: Mapping[str, Floats] | None = None,
 ) -> tuple[Routed, list[tuple[int, ...]]]:
     """Send every question through the mesh.
 
     Args:
         policies: each agent's.
-        beliefs: other confidences than those recorded, (Q,) by agent's name; NaN is a refusal.
 
     Raises:
         ValueError: nothing was recorded at this alpha, or not what a look costs.
@@ -36,9 +34,9 @@ def walk(
     """
     place = {name: number for number, name in enumerate(outcomes.agents)}
     cards = {name: Card(name, float(outcomes.costs[place[name]])) for name in outcomes.agents}
-    if outcomes.looks is None or (beliefs is None and alpha not in outcomes.beliefs):
+    if outcomes.looks is None or alpha not in outcomes.beliefs:
         raise ValueError(f"no confidences were recorded at alpha {alpha:g}; there are {sorted(outcomes.beliefs)}")
-    known = outcomes.beliefs[alpha] if beliefs is None else np.array([beliefs[name] for name in outcomes.agents])
+    known = outcomes.beliefs[alpha]
     paths, spent = [], np.zeros(len(outcomes))
     for number in range(len(outcomes)):
         met, forced = _path(known[:, number], place, cards, policies, topology, alpha)

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -50,6 +50,20 @@ def cell(value: Any) -> str:
         case list() | tuple():
             return ", ".join(cell(part) for part in value)
     return str(value)
+
+
+@contextlib.contextmanager
+def progress_by_name() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr for each of several; what it gives is told a name, how much of it is done, and all."""
+    with Progress(console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def told(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done)
+
+        yield told
 
 
 @contextlib.contextmanager

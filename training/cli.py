@@ -16,6 +16,7 @@ from rich.table import Table
 from agents.errors import ConfigError, QueryError
 from mesh.config import MeshConfig
 from mesh.questions import Part, Question
+from mesh.terminal import progress_by_name
 
 if TYPE_CHECKING:
     from training.sample import Experience
@@ -66,14 +67,7 @@ def calibrate(
 
     config = load(pool)
     questions = _rows("validation", config, data or (), task or (), limit, seed)
-    with Progress(console=Console(stderr=True)) as bars:
-        tasks = {}
-
-        def progress(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done)
-
+    with progress_by_name() as progress:
         results = calibrate(config, questions, out, models_dir, agent or (), kind, seed, progress)
     table = Table(title=f"calibrated on {len(questions)} validation rows; scores are of held-out folds")
     for column in ("agent", "map", "rows", "accuracy", "AUROC", "ECE", "Brier", "mean work", "file"):

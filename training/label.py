@@ -104,8 +104,7 @@ def lessons(
     count = len(drawn) * rehearsal
     for source in [able, more] if more else [able]:
         drawn += rng.choices(source, k=round(count / (2 if more else 1))) if source else []
-    for question in rng.choices(nonsense, k=round(size * NONSENSE)) if nonsense else ():
-        drawn.append(Lesson(question, _preference(alphas, rng), REFUSAL))
+    drawn += _of_nonsense(nonsense, size, alphas, REFUSAL, rng)
     rng.shuffle(drawn)
     return drawn
 
@@ -128,6 +127,13 @@ def _of_one_answer(
         if len(drawn) == size:
             break
     return drawn
+
+
+def _of_nonsense(
+    questions: Sequence[Question], size: int, alphas: Sequence[float] | None, target: str, rng: random.Random
+) -> list[Lesson]:
+    drawn = rng.choices(questions, k=round(size * NONSENSE)) if questions else ()
+    return [Lesson(question, _preference(alphas, rng), target) for question in drawn]
 
 
 def _preference(alphas: Sequence[float] | None, rng: random.Random) -> float:
@@ -159,7 +165,6 @@ def choices(
     able = [one for one in experience if one.forced]
     drawn = [met(one, _preference(alphas, rng)) for one in rng.choices(experience, k=size)]
     drawn += [met(one, None) for one in (rng.choices(able, k=round(size * rehearsal)) if able else ())]
-    noise = rng.choices(nonsense, k=round(size * NONSENSE)) if nonsense else ()
-    drawn += [Lesson(question, _preference(alphas, rng), "") for question in noise]
+    drawn += _of_nonsense(nonsense, size, alphas, "", rng)
     rng.shuffle(drawn)
     return drawn

@@ -40,8 +40,8 @@ def test_a_walk_by_hand() -> None:
     assert walk(TEST, dict.fromkeys(TEST.agents, Always()), LINE, 0.5)[0].full_cost.tolist() == pytest.approx(
         [0.1] * 400
     )
-    refusing = {"small": np.full(400, np.nan), "words": np.full(400, 0.99), "large": np.full(400, 0.0)}
-    _, paths = walk(TEST, dict.fromkeys(TEST.agents, Reliability(0.5)), LINE, 0.5, refusing)
+    refusing = replace(TEST, beliefs={0.5: np.array([[np.nan], [0.99], [0.0]]).repeat(400, axis=1)})
+    _, paths = walk(refusing, dict.fromkeys(TEST.agents, Reliability(0.5)), LINE, 0.5)
     assert set(paths) == {(0, 1)}
     with pytest.raises(ValueError, match=r"no confidences were recorded at alpha 0.3; there are \[0.2, 0.5, 0.8\]"):
         walk(TEST, {}, LINE, 0.3)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from agents.errors import ConfigError
-from benchmarks.outcomes import Outcomes
 from benchmarks.rows import prices_path, read, write
 from mesh.questions import Question
 from tests.baselines import outcomes
@@ -19,7 +19,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     given = outcomes(20, 1)
     beliefs = {0.2: np.where(given.right > 0, 0.8, np.nan), 0.5: given.right * 0.5}
     looks = np.full_like(given.work, 0.01)
-    given = Outcomes(*(getattr(given, name) for name in Outcomes.__slots__[:7]), beliefs, looks)
+    given = replace(given, beliefs=beliefs, looks=looks)
     write(given, tmp_path / "all.jsonl")
     found = read(tmp_path / "all.jsonl")
     assert [(q.id, q.text, q.task) for q in found.questions] == [(q.id, q.text, q.task) for q in given.questions]
