@@ -103,6 +103,12 @@ class Assessor:
             calibration = Calibration.from_json(calibration)
         self.calibration: Calibration | None = calibration
 
+    def told(self, alpha: float) -> float:
+        """The preference that an agent is told when it assesses itself at ``alpha``: what it can do does not depend on
+        it, and it may know that best at another.
+        """
+        return alpha if self.calibration is None or self.calibration.told is None else self.calibration.told
+
     def begin(self, query: Query, messages: Sequence[Message]) -> Session:
         """A session for one draft; ``messages`` are those that the engine gets."""
         return self.session(self, query, messages)

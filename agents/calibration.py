@@ -2,7 +2,8 @@
 
 A document is ``{"kind": "isotonic" | "platt" | "identity" | "score", "alphas": [...], "maps": [...], "meta": {...}}``
 with one map for every alpha: ``{"x": [...], "y": [...]}`` are knots of a rising curve, ``{"a": ., "b": .}``
-means ``1 / (1 + exp(-(a * score + b)))`` (Platt, 1999). Between two alphas p is interpolated linearly.
+means ``1 / (1 + exp(-(a * score + b)))`` (Platt, 1999). Between two alphas p is interpolated linearly. Where it has
+``"told": alpha``, scores are to be taken from an agent that was told this preference, whatever the query's is.
 ``identity`` gives the score clamped to [0, 1], ``score`` the raw score itself: it is for fitting, no probability.
 """
 
@@ -29,6 +30,7 @@ class Calibration:
     alphas: tuple[float, ...] = ()
     maps: tuple[Curve, ...] = ()
     meta: str = "{}"  # how it was fitted: JSON text, so that nobody can change it
+    told: float | None = None
 
     def __call__(self, score: float, alpha: float) -> float:
         """Probability in [0, 1]. A score of -inf is the lowest there is. Raises ValueError for NaN."""
@@ -45,25 +47,24 @@ class Calibration:
     @classmethod
     def from_json(cls, document: Any) -> Calibration:
         """Check a document. Raises ConfigError that names the key."""
-        fields = {"alphas": [], "maps": [], "meta": {}} | _object(document, "a calibration")
-        kind, alphas, maps = (
-            fields.pop("kind", None),
-            _numbers(fields.pop("alphas"), "alphas", 0, 1),
-            fields.pop("maps"),
-        )
+        fields = {"alphas": [], "maps": [], "meta": {}, "told": None} | _object(document, "a calibration")
+        kind, maps, told = fields.pop("kind", None), fields.pop("maps"), fields.pop("told")
+        alphas = _numbers(fields.pop("alphas"), "alphas", 0, 1)
         meta = json.dumps(_object(fields.pop("meta"), "meta"))
-        _need(not fields, "keys", "kind, alphas, maps, meta", [*fields])
+        _need(not fields, "keys", "kind, alphas, maps, meta, told", [*fields])
+        told = None if told is None else _numbers([told], "told", 0, 1)[0]
         _need(isinstance(kind, str) and kind in KEYS, "kind", f"one of {', '.join(KEYS)}", kind)
         _need(bool(alphas) == bool(KEYS[kind]), "alphas", "empty for identity and score, and only for these", alphas)
         _need(sorted({*alphas}) == [*alphas], "alphas", "strictly rising", alphas)
         _need(isinstance(maps, list) and len(maps) == len(alphas), "maps", f"a list of {len(alphas)}", maps)
-        return cls(kind, alphas, tuple(_curve(kind, m, f"maps[{i}]") for i, m in enumerate(maps)), meta)
+        return cls(kind, alphas, tuple(_curve(kind, m, f"maps[{i}]") for i, m in enumerate(maps)), meta, told)
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``from_json`` reads."""
         pairs = [([*x], [*y]) if self.kind == "isotonic" else (x[0], y[0]) for x, y in self.maps]
         maps = [dict(zip(KEYS[self.kind], pair, strict=True)) for pair in pairs]
-        return {"kind": self.kind, "alphas": [*self.alphas], "maps": maps, "meta": json.loads(self.meta)}
+        told = {} if self.told is None else {"told": self.told}
+        return {"kind": self.kind, **told, "alphas": [*self.alphas], "maps": maps, "meta": json.loads(self.meta)}
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:

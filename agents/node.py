@@ -158,7 +158,7 @@ class Node:
             self._generate(turn, out)
             return
         turn.stage = "assessing"
-        turn.prompt = prompted(query.messages, query.alpha, self.settings.prompt)
+        turn.prompt = prompted(query.messages, self.assessor.told(query.alpha), self.settings.prompt)
         turn.session = self.assessor.begin(query, turn.prompt)
         if turn.session.opening is None:
             self._generate(turn, out)

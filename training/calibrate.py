@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from agents.calibration import Calibration
 from agents.errors import ConfigError, MeshError
 from mesh.config import AgentConfig, MeshConfig
 from mesh.questions import Question
-from training.examine import Exam, examine
+from training.examine import Exam, assessor, examine
 from training.fit import fit
+from training.scores import auroc
 from training.threshold import Judged
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -92,17 +93,37 @@ def _calibrate_one(
     if len(seen) < len(questions) * len(alphas):  # some failed
         missing = len(questions) * len(alphas) - len(seen)
         raise MeshError(f"{missing} of {len(questions) * len(alphas)} replies of {agent.name!r} failed; see {out}")
-    calibration = fitted(seen, kind, seed)
+    by_alpha = len(alphas) == 1 or assessor(agent).reads_draft
+    calibration = fitted(seen, kind, seed) if by_alpha else best_told(seen, kind, seed)
     path = out / f"{agent.name}.json"
     path.write_text(json.dumps(calibration.to_json(), indent=1) + "\n", encoding="utf-8")
     return Result(agent.name, path, calibration, tuple(seen))
+
+
+def best_told(seen: Sequence[Exam], kind: str = "auto", seed: int = 0) -> Calibration:
+    """The map for scores taken at one preference, whatever the query's is: at that which ranks these exams best (ties:
+    the lower). The area under its ROC at each goes into the meta, as ``told``.
+
+    For agents that judge themselves before they draft: what they can do is then the same at every preference.
+
+    Raises:
+        ConfigError: none of them has a score.
+    """
+    areas = {}
+    for alpha in sorted({exam.alpha for exam in seen}):
+        rows = [(exam.score, exam.right) for exam in seen if exam.alpha == alpha and exam.score is not None]
+        areas[alpha] = auroc([score for score, _ in rows], [right for _, right in rows]) or 0.0
+    told = max(areas, key=lambda alpha: areas[alpha], default=0.0)
+    calibration = fitted([exam for exam in seen if exam.alpha == told], kind, seed)
+    meta = {**json.loads(calibration.meta), "told": {f"{alpha:g}": round(area, 4) for alpha, area in areas.items()}}
+    return replace(calibration, meta=json.dumps(meta), told=told)
 
 
 def judged(result: Result) -> dict[str, Judged]:
     """What an agent's replies were worth, by question, with the confidence that its new map gives; at the alpha
     nearest to 0.5 that it was asked at.
     """
-    alpha = min(result.calibration.alphas, key=lambda asked: abs(asked - 0.5))
+    alpha = min(result.calibration.alphas, key=lambda asked: abs(asked - 0.5))  # or the one that it is told
     return {
         exam.question.id: Judged(
             None if exam.score is None else result.calibration(exam.score, exam.alpha),

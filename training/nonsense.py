@@ -26,17 +26,18 @@ def nonsense(questions: Sequence[Question], count: int, pattern: str, seed: int 
     """
     rng = random.Random(f"nonsense:{seed}")
     readable = re.compile(pattern)
-    forms: dict[str, list[str]] = {}
+    forms: dict[str, list[Question]] = {}
     for question in questions:
-        forms.setdefault("".join(_WORD.findall(question.text)[:1]), []).append(question.text)
-    texts = list(forms.values())
+        forms.setdefault("".join(_WORD.findall(question.text)[:1]), []).append(question)
+    kinds = list(forms.values())
     found: dict[str, Question] = {}
     for _ in range(TRIES * count):
         if len(found) == count:
             break
-        text = rng.choice((_renamed, _misspelt, _shuffled, _replaced))(rng.choice(rng.choice(texts)), rng)
+        model = rng.choice(rng.choice(kinds))
+        text = rng.choice((_renamed, _misspelt, _shuffled, _replaced))(model.text, rng)
         if readable.fullmatch("".join(text.split()).lower()) is None:
-            found.setdefault(text, Question(text, text, "nonsense", None, None))
+            found.setdefault(text, Question(text, text, model.task, None, None))  # it is put as that task is
     return tuple(found.values())
 
 

@@ -145,3 +145,8 @@ def test_a_session_says_how_it_measures() -> None:
         session.conclude()
     with pytest.raises(NotImplementedError):
         session.scored(Scores(()))
+
+
+def test_a_calibration_may_say_at_which_preference_its_scores_are_taken() -> None:
+    assert FirstToken().told(0.2) == FirstToken(HALVED).told(0.2) == 0.2
+    assert FirstToken({**HALVED, "told": 0.75}).told(0.2) == 0.75

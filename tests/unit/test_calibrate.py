@@ -13,7 +13,8 @@ from agents.errors import ConfigError
 from mesh.assemble import agent_specs
 from mesh.config import load
 from mesh.questions import Question
-from training.calibrate import calibrate, fitted, of_tasks
+from training.calibrate import best_told, calibrate, fitted, of_tasks
+from training.examine import Exam
 
 
 def pool(**settings: Any) -> dict[str, Any]:
@@ -96,7 +97,26 @@ def test_who_needs_no_draft_drafts_only_the_answer_that_it_must_give(tmp_path: P
     assert {line["finish"] for line in lines} == {"declined"}
     assert {line["path"][-1]["generated_tokens"] for line in lines} == {0}
     assert len((tmp_path / "sure.forced.jsonl").read_text().splitlines()) == 40
-    assert (result.meta["n"], result.meta["accuracy"]) == (200, 0.75)
+    assert (result.meta["n"], result.meta["accuracy"]) == (40, 0.75)
+    assert result.calibration.told in result.calibration.alphas
+
+
+def exams(alpha: float, scores: list[float]) -> list[Exam]:
+    """At this preference, of four questions of which the last two are answered right."""
+    return [Exam(q, alpha, score, at > 1, 1) for at, (q, score) in enumerate(zip(questions(4), scores, strict=True))]
+
+
+def test_an_agent_is_asked_how_sure_it_is_where_it_knows_best() -> None:
+    """The areas by hand: of four pairs of a right and a wrong answer two, all and three are in order."""
+    seen = [*exams(0.0, [3, 1, 2, 2]), *exams(0.5, [1, 2, 3, 4]), *exams(1.0, [1, 3, 2, 4])]
+    found = best_told(seen)
+    assert (found.told, found.alphas) == (0.5, (0.5,))
+    assert json.loads(found.meta)["told"] == {"0": 0.5, "0.5": 1.0, "1": 0.75}
+    assert json.loads(found.meta)["n"] == 4
+    assert found(1.5, 0.1) == found(1.5, 0.9) == fitted(exams(0.5, [1, 2, 3, 4]))(1.5, 0.5)
+    assert best_told([*exams(0.5, [1, 2, 3, 4]), *exams(0.2, [1, 2, 3, 4])]).told == 0.2
+    with pytest.raises(ConfigError, match="no reply has a score"):
+        best_told([])
 
 
 def test_refused_drafts_are_no_rows(tmp_path: Path) -> None:

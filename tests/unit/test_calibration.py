@@ -78,7 +78,7 @@ def test_documents_survive(document: dict[str, Any], tmp_path: Path) -> None:
     [
         ({"kind": "spline"}, "kind must be one of isotonic, platt, identity, score, not 'spline'"),
         ({"kind": None}, "kind must"),
-        ({"kind": []}, "kind must"), ({"knots": []}, r"keys must be kind, alphas, maps, meta, not \['knots'\]"),
+        ({"kind": []}, "kind must"), ({"knots": []}, r"keys must be kind, alphas, maps, meta, told, not \['knots'\]"),
         ({"meta": 5}, "meta must be an object, not 5"), ({"alphas": []}, "alphas must be empty for identity"),
         ({"alphas": [0.2]}, "maps must be a list of 1"), ({"alphas": [0.2, 1.6]}, "alphas must be numbers from 0 to 1"),
         ({"alphas": [0.6, 0.2]}, "alphas must be strictly rising"), ({"alphas": [0.2, True]}, "alphas must be numbers"),

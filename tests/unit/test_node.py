@@ -125,6 +125,13 @@ def test_the_scenario_is_told_to_the_model() -> None:
     assert request.messages == prompted(QUESTION, 0.2, "scenario") != QUESTION
 
 
+def test_an_agent_is_told_the_preference_at_which_it_knows_itself_best() -> None:
+    settled = {"kind": "isotonic", "alphas": [1], "maps": [{"x": [0], "y": [0.4]}], "told": 1}
+    for alpha in (0.1, 0.5):
+        judge = one(Bench(Reliability(), FirstToken(settled), prompt="scenario").ask(alpha=alpha), Judge)
+        assert judge.request.messages == prompted(QUESTION, 1.0, "scenario")
+
+
 def test_a_good_beginning_is_accepted_at_once_and_the_rest_follows() -> None:
     bench = Bench()
     bench.ask()

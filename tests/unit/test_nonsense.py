@@ -6,6 +6,7 @@ import re
 from collections import Counter
 
 from mesh.config import load
+from mesh.questions import prompt
 from training.lab_questions import questions
 from training.nonsense import nonsense
 
@@ -20,6 +21,7 @@ def test_no_nonsense_is_a_question_that_the_pool_understands() -> None:
     for one in found:
         assert re.fullmatch(PATTERN, "".join(one.text.split()).lower()) is None, one
         assert one.answer is None
+        assert prompt(one) == one.text.strip()  # it is put as the questions are that it is made of
     assert found == nonsense(ASKED, 3000, PATTERN, 1)
     assert found != nonsense(ASKED, 3000, PATTERN, 2)
 
