@@ -321,7 +321,7 @@ def test_the_core_is_an_evenings_read() -> None:
     counts = {path: (code_lines(source(path)), len(source(path).splitlines())) for path in CORE}
     total, physical = (sum(column) for column in zip(*counts.values(), strict=True))
     hold(
-        f"topologies, agents without engines and PLUG_INS, mesh/owner.py and mesh/client.py have fewer than {CORE_LINES} "
+        f"topologies, agents without engines and PLUG_INS, mesh/owner.py, mesh/client.py have fewer than {CORE_LINES} "
         "lines of code (not blank, comment or docstring)",
         [f"{path}: {code} lines of code, {lines} in all" for path, (code, lines) in counts.items()]
         if total >= CORE_LINES
