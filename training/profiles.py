@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from agents.profile import BUCKETS, Curve, Profile, basis, features, mixed
 from training.scores import Array
@@ -40,13 +41,34 @@ class Record:
     work: Array | None = None
 
 
-def learn_profile(train: Record, validation: Record, cost: float, alphas: Sequence[float], full: bool) -> Profile:
-    """An agent's profile; ``train`` needs no more than texts and scores. With ``full`` all work is paid for, else only
+def learn_prior(train: Record, validation: Record) -> Profile:
+    """What follows from a text alone, by logistic regression; of the records it needs no more than texts and scores.
+    The profile has no values yet.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    known, held = _rows(train.texts), _rows(validation.texts)
+    labels, weights = np.repeat([1, 0], len(train.right)), np.concatenate([train.right, 1 - train.right])
+    kept = weights > 0
+    places = np.tile(np.arange(len(train.right)), 2)[kept]
+    tried = []
+    for strength in STRENGTHS:
+        model = LogisticRegression(C=strength, solver="liblinear", random_state=0)
+        model.fit(known[places], labels[kept], sample_weight=weights[kept])
+        p = np.clip(model.predict_proba(held)[:, 1], 1e-6, 1 - 1e-6)
+        loss = -np.mean(validation.right * np.log(p) + (1 - validation.right) * np.log(1 - p))
+        tried.append((loss, model))
+    _, best = min(tried, key=lambda pair: pair[0])
+    scale = max(float(np.abs(best.coef_[0]).max()) / 127, 1e-12)
+    quantised = np.round(best.coef_[0] / scale).astype(int) + 128
+    return Profile(bytes(quantised.tolist()), scale, float(best.intercept_[0]), (), (), (), (), (), (), (), 0.0)
+
+
+def learn_values(begun: Profile, validation: Record, cost: float, alphas: Sequence[float], full: bool) -> Profile:
+    """The whole profile: what it is worth at ``alphas`` to ask the agent. With ``full`` all work is paid for, else only
     the price ``cost`` of the answer.
     """
-    weights, scale, bias = _prior(train, validation)
-    whole = Profile(weights, scale, bias, (), (), (), (), (), (), (), 0.0 if full else cost)
-    prior = np.array([whole.prior(text) for text in validation.texts])
+    prior = np.array([begun.prior(text) for text in validation.texts])
     sure = None if validation.drafted is None else np.exp(np.minimum(validation.drafted, 0.0))
     looked, looks = _mix(validation.right, prior, validation.looked)
     drafted, drafts = _mix(validation.right, prior, sure)
@@ -64,29 +86,17 @@ def learn_profile(train: Record, validation: Record, cost: float, alphas: Sequen
             looking.append(_curve(prior, _looking(prior, looks, chances, alpha * look)))
         else:
             after.append(drafting[-1])
-    curves = tuple(drafting), tuple(looking), tuple(after)
-    return Profile(weights, scale, bias, looked, drafted, both, tuple(alphas), *curves, whole.price)
-
-
-def _prior(train: Record, validation: Record) -> tuple[bytes, float, float]:
-    """Weights of features as bytes, their scale, and the bias: logistic regression."""
-    from sklearn.linear_model import LogisticRegression
-
-    known, held = _rows(train.texts), _rows(validation.texts)
-    labels, weights = np.repeat([1, 0], len(train.right)), np.concatenate([train.right, 1 - train.right])
-    kept = weights > 0
-    places = np.tile(np.arange(len(train.right)), 2)[kept]
-    tried = []
-    for strength in STRENGTHS:
-        model = LogisticRegression(C=strength, solver="liblinear", random_state=0)
-        model.fit(known[places], labels[kept], sample_weight=weights[kept])
-        p = np.clip(model.predict_proba(held)[:, 1], 1e-6, 1 - 1e-6)
-        loss = -np.mean(validation.right * np.log(p) + (1 - validation.right) * np.log(1 - p))
-        tried.append((loss, model))
-    _, best = min(tried, key=lambda pair: pair[0])
-    scale = max(float(np.abs(best.coef_[0]).max()) / 127, 1e-12)
-    quantised = np.round(best.coef_[0] / scale).astype(int) + 128
-    return bytes(quantised.tolist()), scale, float(best.intercept_[0])
+    return replace(
+        begun,
+        looked=looked,
+        drafted=drafted,
+        both=both,
+        alphas=tuple(alphas),
+        drafting=tuple(drafting),
+        looking=tuple(looking),
+        after=tuple(after),
+        price=0.0 if full else cost,
+    )
 
 
 def _rows(texts: Sequence[str]) -> Any:

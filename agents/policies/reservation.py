@@ -30,7 +30,10 @@ class Reservation(Policy):
         reserve = -math.inf if view.reserve is None else view.reserve
         if here >= max(worth, reserve):
             return step
-        return Decline() if best is None or reserve >= worth else Forward(best, max(here, reserve))
+        if best is None or reserve >= worth:
+            return Decline()
+        kept = max(here, reserve)
+        return Forward(best, kept if kept > -math.inf else None)
 
     def _here(self, view: View) -> tuple[float, Decision]:
         """What it is worth to go on here, and how."""
