@@ -177,13 +177,25 @@ def routing(
     seed: Annotated[int, typer.Option(min=0, help="Of the questions, the routers and the bootstrap.")] = 1,
     baseline: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
     work: Work = None,
+    told: Annotated[Path | None, typer.Option("--profiles", help="Folder for the profiles that agents learn.")] = None,
     out: Out = None,
 ) -> None:
     """Utility against every known way to route: same pool, same questions, same rows to learn from."""
     from tempfile import TemporaryDirectory
 
     from benchmarks.results import HERE, publish
-    from benchmarks.routing import ALPHAS, baselines, chosen, figures, lab_outcomes, planes, tried, ways
+    from benchmarks.routing import (
+        ALPHAS,
+        baselines,
+        chosen,
+        decomposed,
+        figures,
+        keep_profiles,
+        lab_outcomes,
+        planes,
+        tried,
+        ways,
+    )
     from benchmarks.routing_figures import draw, table
     from mesh.config import load
     from mesh.query import check_alpha
@@ -196,6 +208,8 @@ def routing(
     mine = ways(train, validation, topology, alphas)
     known = tried(mine, validation, topology, alphas)
     best = chosen(known, False), chosen(known, True)
+    if told is not None:
+        keep_profiles(mine[best[1]].profiles or {}, told)
     methods = [
         *tried(mine, test, topology, alphas),
         *baselines(train, validation, test, alphas, seed, baseline or (), say),
@@ -206,6 +220,10 @@ def routing(
         "seed": seed,
         **figures(methods, best, test, alphas, seed),
         "planes": planes(methods, test),
+        "missing": {
+            name: decomposed(mine[name], next(m for m in methods if m.name == name), test, alphas, seed)
+            for name in dict.fromkeys(best)
+        },
     }
     print_table(table(result))
     folder = out or HERE / "results"

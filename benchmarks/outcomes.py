@@ -97,12 +97,15 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Routed:
-    """What became of Q questions: who answered, whether that was right, its price, and the price of all drafts."""
+    """What became of Q questions: who answered, whether that was right, its price, and the price of all work; how often
+    a question was passed on, where that was counted.
+    """
 
     agent: Ints
     right: Floats
     cost: Floats
     full_cost: Floats
+    hops: Ints | None = None
 
     def utility(self, alpha: float, full: bool = False) -> Floats:
         """Question by question."""

@@ -20,6 +20,7 @@ from agents.policies import Bar, Policy, RefusalPolicy, Reliability, Reservation
 from agents.profile import Profile
 from benchmarks.baselines import BASELINES
 from benchmarks.frontier import aiq, cost_save, pareto_dist, perf_gain
+from benchmarks.missing import missing, sureness
 from benchmarks.outcomes import Asked, Floats, Outcomes, Routed, routed
 from benchmarks.recording import Recording
 from benchmarks.self_awareness import end_with_parent
@@ -181,6 +182,13 @@ def profiles(
     return found
 
 
+def keep_profiles(told: Mapping[str, Profile], folder: Path) -> None:
+    """Write each agent's into ``folder/AGENT.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, profile in told.items():
+        (folder / f"{name}.json").write_bytes(profile.written())
+
+
 def _alike(outcomes: Outcomes, policy: Policy) -> dict[str, Policy]:
     return dict.fromkeys(outcomes.agents, policy)
 
@@ -243,12 +251,12 @@ def _at(
         "oracle": float(oracle.mean()),
         "ours": {"name": names[0], "name_full": names[1], "chosen_on": "validation"},
         "vs_best": versus,
-        "methods": {method.name: _row(method.found[alpha], alpha, oracle, draws) for method in methods},
+        "methods": {method.name: _row(method.found[alpha], alpha, oracle, test, draws) for method in methods},
     }
 
 
-def _row(found: Routed, alpha: float, oracle: Floats, draws: Sequence[Any]) -> dict[str, Any]:
-    utility = found.utility(alpha)
+def _row(found: Routed, alpha: float, oracle: Floats, test: Outcomes, draws: Sequence[Any]) -> dict[str, Any]:
+    utility, answers = found.utility(alpha), test.work[found.agent, np.arange(len(test))]
     return {
         "utility": float(utility.mean()),
         "ci": _interval(utility, draws),
@@ -257,11 +265,23 @@ def _row(found: Routed, alpha: float, oracle: Floats, draws: Sequence[Any]) -> d
         "cost": float(found.cost.mean()),
         "full_cost": float(found.full_cost.mean()),
         "pct_oracle": 100 * float(utility.mean() / oracle.mean()),
+        "work_beside_answers": 1 - float(answers.sum() / found.full_cost.sum()),
+        "hops": None if found.hops is None else float(found.hops.mean()),
     }
 
 
 def _interval(values: Floats, draws: Sequence[Any]) -> tuple[float, float]:
     return interval([values[at].mean() for at in draws])
+
+
+def decomposed(
+    way: Way, found: Method, test: Outcomes, alphas: Sequence[float], seed: int
+) -> dict[str, dict[str, float]]:
+    """By alpha, what one of our ways lacks to the oracle."""
+    told = {
+        a: np.nan_to_num(test.beliefs[a]) if way.profiles is None else sureness(test, way.profiles, a) for a in alphas
+    }
+    return {f"{a:g}": missing(test, told[a], found.found[a], a, seed) for a in alphas}
 
 
 def planes(methods: Sequence[Method], test: Outcomes) -> dict[str, dict[str, float | None]]:

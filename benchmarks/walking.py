@@ -50,7 +50,8 @@ def walk(
         each.visit(topology.entries()[0], None)
     agent, everyone = np.array([each.met[-1] for each in walks]), np.arange(len(walks))
     spent = np.array([each.spent for each in walks])
-    found = Routed(agent, outcomes.right[agent, everyone], outcomes.costs[agent], spent)
+    hops = np.array([len(each.met) - 1 for each in walks])
+    found = Routed(agent, outcomes.right[agent, everyone], outcomes.costs[agent], spent, hops)
     return found, [tuple(each.met) for each in walks]
 
 

@@ -19,6 +19,7 @@ from benchmarks.baselines.frugalgpt import FrugalGPT
 from benchmarks.baselines.graphrouter import GraphRouter
 from benchmarks.baselines.irt import IRT
 from benchmarks.baselines.knn import Knn
+from benchmarks.baselines.logistic import Logistic
 from benchmarks.baselines.matrix_factorisation import MatrixFactorisation
 from benchmarks.baselines.mlp import MLP
 from benchmarks.baselines.routellm import RouteLLMClassifier, RouteLLMMatrixFactorisation
@@ -35,6 +36,7 @@ BASELINES: dict[str, Callable[[], Router]] = {
     "largest": Largest,
     "best-single": BestSingle,
     "knn": Knn,
+    "logistic": Logistic,
     "mlp": MLP,
     "matrix-factorisation": MatrixFactorisation,
     "routellm-mf": RouteLLMMatrixFactorisation,

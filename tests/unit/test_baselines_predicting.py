@@ -19,6 +19,7 @@ from tests.baselines import COSTS, SURE, outcomes, utility
 
 LEARNT = (
     "knn",
+    "logistic",
     "mlp",
     "matrix-factorisation",
     "routellm-mf",
