@@ -20,6 +20,8 @@ from agents.messages import Reply
 from mesh.askfile import Job, Replies, ask_all
 from mesh.client import Mesh
 from mesh.config import load, pools
+from mesh.ingress.command import key, serve
+from mesh.options import Address, AsJson, ModelsDir, Name, Pool
 from mesh.query import check_alpha
 from mesh.questions import Question, read_questions
 from mesh.terminal import cell, print_json, print_note, print_table, progress, say
@@ -80,18 +82,6 @@ def _plugged_in(entry: EntryPoint) -> Any:
 app = typer.Typer(
     cls=Commands, help="A mesh of LLM agents that route queries among themselves.", pretty_exceptions_enable=False
 )
-
-Pool = Annotated[
-    str | None, typer.Option(help="A ready pool (see `mesh pools`) or a YAML file; else the running mesh, or the lab.")
-]
-Name = Annotated[str | None, typer.Option(help="Which running mesh, where there are several.")]
-Address = Annotated[
-    str | None, typer.Option(help="The Ray cluster; default: RAY_ADDRESS, else the one that runs here.")
-]
-ModelsDir = Annotated[
-    Path | None, typer.Option(help="Folder where models are looked for before the hub; default: MESH_MODELS.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def main() -> None:
@@ -348,6 +338,10 @@ def down(
     from mesh.running import down
 
     typer.echo(f"mesh {down(name=name, address=address)} is down")
+
+
+app.command()(serve)
+app.command()(key)
 
 
 @app.command()

@@ -1,0 +1,193 @@
+"""The real server: Ray Serve replicas on loopback, asked by OpenAI's client, curl and plain requests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.ray.conftest import kill, until
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+
+WORDS = "one two three four five six seven eight nine ten"
+MESSAGES: Any = [{"role": "user", "content": "count"}]
+POOL = f"""
+name: served
+limits: {{stall_s: 2}}
+agents:
+  - {{name: a, cost: 0.1, engine: {{kind: scripted, refuse: 1.0}}}}
+  - {{name: b, cost: 0.5, engine: {{kind: scripted, answer: {WORDS}, pieces: 10, piece_s: 0.15}}}}
+  - {{name: c, cost: 0.9, engine: {{kind: scripted, answer: {WORDS}, pieces: 3}}}}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        port: int = tried.getsockname()[1]
+        return port
+
+
+class Server:
+    """``mesh serve`` as a process of its own, on this session's cluster."""
+
+    def __init__(self, *words: str, log: Path, **environment: str) -> None:
+        import ray
+
+        self.port, self.log = free_port(), log
+        self.url = f"http://127.0.0.1:{self.port}"
+        address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+        command = [sys.executable, "-m", "mesh", "serve", *words, "--port", str(self.port)]
+        with log.open("wb") as out:
+            self.process = subprocess.Popen(
+                command, stdout=out, stderr=out, env={**os.environ, **address, **environment}
+            )
+
+    def ready(self) -> bool:
+        if self.process.poll() is not None:
+            pytest.fail(f"it ended with {self.process.returncode}: {self.log.read_text()}")
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("serving")
+    (folder / "pool.yaml").write_text(POOL)
+    started = Server(str(folder / "pool.yaml"), "--replicas", "2", log=folder / "log")
+    try:
+        assert until(started.ready, 120)
+        yield started
+    finally:
+        if started.process.poll() is None:
+            started.end()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60) as made:
+        yield made
+
+
+def rows(server: Server) -> dict[str, dict[str, Any]]:
+    return {row["agent"]: row for row in httpx.get(f"{server.url}/v1/mesh", timeout=30).json()["agents"]}
+
+
+def test_openais_client(client: openai.OpenAI) -> None:
+    reply = client.chat.completions.create(model="mesh", messages=MESSAGES)
+    assert reply.choices[0].message.content == WORDS
+    told: Any = reply.model_extra
+    assert [hop["agent"] for hop in told["mesh"]["path"]] == ["a", "b"]
+    assert client.completions.create(model="c", prompt="count").choices[0].text == WORDS
+    assert [model.id for model in client.models.list()][-3:] == ["a", "b", "c"]
+
+
+def test_the_first_token_comes_at_once(client: openai.OpenAI) -> None:
+    began = time.monotonic()
+    stream = client.chat.completions.create(model="b", messages=MESSAGES, stream=True)
+    times = [time.monotonic() - began for _ in stream]
+    assert len(times) == 11
+    assert times[0] < times[-1] / 3  # the rest takes 1.35 s
+
+
+async def test_openais_asynchronous_client(server: Server) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        stream = await client.chat.completions.create(model="c", messages=MESSAGES, stream=True)
+        assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == WORDS
+
+
+def test_curl(server: Server) -> None:
+    body = json.dumps({"model": "c", "messages": MESSAGES, "stream": True})
+    command = ["curl", "-sN", f"{server.url}/v1/chat/completions", "-H", "Content-Type: application/json", "-d", body]
+    lines = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split("\n\n")
+    assert [line.partition(" ")[0] for line in lines if line] == ["data:"] * 5
+    assert lines[-2] == "data: [DONE]"
+
+
+def test_every_replica_knows_every_query(server: Server, client: openai.OpenAI) -> None:
+    """Also the replicas that have not answered it."""
+    reply = client.chat.completions.create(model="c", messages=MESSAGES)
+    assert until(lambda: httpx.get(f"{server.url}/v1/mesh/trace/{reply.id}").status_code == 200)
+    for _ in range(10):
+        with httpx.Client(base_url=server.url) as each:
+            assert each.get(f"/v1/mesh/trace/{reply.id}").json()["agent"] == "c"
+            assert each.post("/v1/mesh/feedback", json={"id": reply.id, "right": True}).status_code == 200
+
+
+def test_who_goes_away_stops_the_generation(server: Server, client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(model="b", messages=MESSAGES, stream=True)
+    next(stream)
+    assert rows(server)["b"]["engine_running"] == 1
+    stream.close()
+    assert until(lambda: rows(server)["b"]["engine_running"] == 0, 1.0)
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/v1/chat/completions", json={"model": "b", "messages": MESSAGES}, timeout=0.4)
+    assert until(lambda: rows(server)["b"]["engine_running"] == 0, 0.8)
+
+
+def test_an_agent_killed_in_mid_stream_is_continued_by_another(server: Server, client: openai.OpenAI) -> None:
+    import mesh
+
+    with mesh.connect("served") as connected:
+        stream = client.chat.completions.create(model="mesh", messages=MESSAGES, stream=True)
+        chunks = [next(stream) for _ in range(3)]
+        pid = kill(connected, "b")
+        chunks.extend(stream)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == WORDS
+        told: Any = chunks[-1].model_extra
+        assert (chunks[-1].choices[0].finish_reason, told["mesh"]["agent"], told["mesh"]["attempts"]) == (
+            "stop",
+            "c",
+            2,
+        )
+        assert until(lambda: rows(server)["b"]["state"] == "up" and rows(server)["b"]["incarnation"] == 2)
+        assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_many_streams_at_once(server: Server) -> None:
+    """None is lost, and they run side by side."""
+
+    def ask(ended: list[str]) -> None:
+        body = {"model": "b", "messages": MESSAGES, "stream": True}
+        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as answer:
+            ended.append([line for line in answer.iter_lines() if line][-1])
+
+    ended: list[str] = []
+    threads = [threading.Thread(target=ask, args=(ended,)) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ended == ["data: [DONE]"] * 32
+
+
+def test_a_mesh_that_goes_down_is_told(server: Server) -> None:
+    """The last test with this server: it ends everything it has started, and only that."""
+    import ray
+
+    from mesh import running
+
+    assert running.running() == ["served"]
+    assert server.end() == 0, server.log.read_text()
+    assert running.running() == []
+    assert not [actor for actor in ray.util.list_named_actors(all_namespaces=True) if "served" in actor["name"]]
+    assert "count" not in server.log.read_text()
