@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 
 from mesh.ingress.door import Door
+from mesh.ingress.grpc_server import grpc_server
 from mesh.ingress.http import application
 from mesh.ingress.keys import Key, Keys
 from mesh.ingress.ledger import Ledger
@@ -31,15 +32,20 @@ def pool(engines: Mapping[str, Mapping[str, Any]], **settings: Any) -> dict[str,
 
 @contextlib.contextmanager
 def served(
-    source: Mapping[str, Any], keys: tuple[Key, ...] = (), limits: Limits | None = None, insecure: bool = False
+    source: Mapping[str, Any],
+    keys: tuple[Key, ...] = (),
+    limits: Limits | None = None,
+    insecure: bool = False,
+    grpc: bool = False,
 ) -> Iterator[tuple[str, Door]]:
-    """Its address, and its door."""
+    """Its address, and its door, which has a ``grpc_port`` here."""
     with ServedMesh.from_yaml(source) as mesh:
         door = Door(mesh, Ledger(), Keys(keys), limits)
 
         @contextlib.asynccontextmanager
         async def opened() -> AsyncIterator[Door]:
-            yield door
+            async with grpc_server(door, "127.0.0.1", 0) if grpc else contextlib.nullcontext(0) as door.grpc_port:
+                yield door
 
         app = application(opened, local_only=not (keys or insecure))
         server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="none"))

@@ -153,7 +153,7 @@ class Door:
             self.meters.count("mesh_queries", 1, {"ended": note.ended, "alpha": band(alpha)})
         reply = replace(note.reply, text="") if note.reply else None
         record = Record(question.id, question.who.name, note.time, alpha, reply, "" if reply else note.ended)
-        task = asyncio.get_running_loop().create_task(self.ledger.add(record))
+        task = asyncio.get_running_loop().create_task(self.ledger.write(record))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 

@@ -112,13 +112,8 @@ async def _answer(
     asked = "messages" if kind == "chat" else "prompt"
     try:
         model = await door.model(body.model)
-        alpha, options = read_alpha(body.alpha, request.headers.get("x-mesh-alpha"), model), body.options
-        if model.agent is not None:
-            if options.get("entry", model.agent) != model.agent:
-                told = f"entry: {body.entry!r}; model {body.model!r} already names the only agent that may answer"
-                raise Refused(400, "invalid_value", told, "entry")
-            options |= {"entry": model.agent, "max_hops": 0}
-        question = Question(who, messages, alpha, options, request.state.arrived)
+        alpha = read_alpha(body.alpha, request.headers.get("x-mesh-alpha"), model)
+        question = Question(who, messages, alpha, model.only(body.options), request.state.arrived)
         count = body.stream_options is not None and body.stream_options.include_usage
         shape = wire.Shape(kind, question.id, body.model, int(time.time()), count)
         if body.stream:

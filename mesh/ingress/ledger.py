@@ -47,7 +47,7 @@ class Ledger:
     def __init__(self, kept: int = KEPT) -> None:
         self._kept, self._records = kept, dict[str, Record]()
 
-    async def add(self, record: Record) -> None:
+    async def write(self, record: Record) -> None:
         """Remember a query."""
         self._records[record.id] = record
         while len(self._records) > self._kept:
@@ -71,7 +71,7 @@ class Ledger:
 class Books(Protocol):
     """A ledger, here or elsewhere."""
 
-    async def add(self, record: Record) -> None:
+    async def write(self, record: Record) -> None:
         """Remember a query."""
         ...
 
@@ -94,10 +94,10 @@ class SharedLedger:
     def __init__(self, mesh: str) -> None:
         self._name, self._actor = mesh + SUFFIX, None
 
-    async def add(self, record: Record) -> None:
+    async def write(self, record: Record) -> None:
         """Send it off; nobody waits for it."""
         with contextlib.suppress(MeshClosed):
-            self._handle().add.remote(record)
+            self._handle().write.remote(record)
 
     async def find(self, identity: str) -> Record | None:
         found: Record | None = await self._reach(self._handle().find.remote(identity))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from agents.errors import QueryError
 from mesh.ingress.errors import Refused
@@ -21,6 +22,19 @@ class Model:
 
     alpha: float | None = None
     agent: str | None = None
+
+    def only(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """``Mesh.ask``'s options, with those that let only ``agent`` answer.
+
+        Raises:
+            Refused: 400 where they name another to begin with.
+        """
+        if self.agent is None:
+            return dict(options)
+        if (entry := options.get("entry", self.agent)) != self.agent:
+            told = f"entry: {entry!r}; the model, {self.agent!r}, already names the only agent that may answer"
+            raise Refused(400, "invalid_value", told, "entry")
+        return {**options, "entry": self.agent, "max_hops": 0}
 
 
 def read_model(name: str, agents: Collection[str]) -> Model:

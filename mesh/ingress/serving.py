@@ -47,9 +47,18 @@ class Replica:
         ledger = SharedLedger(settings.mesh)
         door = Door(mesh, ledger, Keys(settings.keys), settings.limits, settings.replicas, meters)
         try:
-            yield door
+            async with _grpc(door, settings):
+                yield door
         finally:
             await asyncio.to_thread(mesh.close)
+
+
+def _grpc(door: Door, settings: Settings) -> contextlib.AbstractAsyncContextManager[Any]:
+    if not settings.grpc_port:
+        return contextlib.nullcontext()
+    from mesh.ingress.grpc_server import grpc_server
+
+    return grpc_server(door, settings.host, settings.grpc_port)
 
 
 def deployment(settings: Settings) -> serve.Application:

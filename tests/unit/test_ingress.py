@@ -244,7 +244,7 @@ def test_a_reply_without_text_has_a_role() -> None:
 async def test_the_ledger_forgets_the_oldest() -> None:
     ledger = Ledger(kept=2)
     for number in range(3):
-        await ledger.add(Record(str(number), "ada" if number else "bob", float(number), 0.5, REPLY))
+        await ledger.write(Record(str(number), "ada" if number else "bob", float(number), 0.5, REPLY))
     assert await ledger.find("0") is None
     assert [record.id for record in await ledger.last(5, None)] == ["2", "1"]
     assert [record.id for record in await ledger.last(1, "ada")] == ["2"]
