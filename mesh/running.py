@@ -107,8 +107,11 @@ class RunningControl:
         """Nothing: the mesh goes on."""
 
     async def _changed(self, call: Any) -> Directory:
-        self._known = None
         directory: Directory = await self._reach(call)
+        self._known, self._until = (
+            directory,
+            time.monotonic() + _FRESH_S,
+        )  # who asked meanwhile has heard of the old one
         return directory
 
     async def _reach(self, call: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,10 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import openai
 import pytest
 
+from mesh.ingress import mesh_pb2 as pb
+from mesh.ingress.keys import new_key
+from mesh.ingress.mesh_pb2_grpc import MeshStub
 from tests.ray.conftest import kill, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
@@ -47,10 +52,11 @@ class Server:
     def __init__(self, *words: str, log: Path, **environment: str) -> None:
         import ray
 
-        self.port, self.log = free_port(), log
+        self.port, self.grpc_port, self.log = free_port(), free_port(), log
         self.url = f"http://127.0.0.1:{self.port}"
         address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-        command = [sys.executable, "-m", "mesh", "serve", *words, "--port", str(self.port)]
+        command = [sys.executable, "-m", "mesh", "serve", *words]
+        command += ["--port", str(self.port), "--grpc-port", str(self.grpc_port)]
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 command, stdout=out, stderr=out, env={**os.environ, **address, **environment}
@@ -163,16 +169,78 @@ def test_an_agent_killed_in_mid_stream_is_continued_by_another(server: Server, c
         assert not os.path.exists(f"/proc/{pid}")
 
 
+def test_grpc(server: Server) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        stub = MeshStub(channel)
+        pieces = list(stub.AskStream(pb.Query(messages=[pb.Message(role="user", content="count")], model="b")))
+        assert "".join(piece.text for piece in pieces) == WORDS == pieces[-1].reply.text
+        assert {agent.name for agent in stub.Status(pb.StatusRequest()).agents} == {"a", "b", "c"}
+
+
+def test_prometheus(server: Server, client: openai.OpenAI) -> None:
+    import ray
+
+    client.chat.completions.create(model="mesh", messages=MESSAGES)
+    to = f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics"
+
+    def told() -> str:
+        return httpx.get(to, timeout=30).text
+
+    assert until(lambda: "ray_mesh_verdicts_total" in told(), 60)
+    lines = [line for line in told().splitlines() if line.startswith("ray_mesh_")]
+    assert any('agent="a"' in line and 'verdict="refused"' in line and 'mesh="served"' in line for line in lines)
+    names = {line.partition("{")[0] for line in lines}
+    assert {"ray_mesh_queries_total", "ray_mesh_query_seconds_bucket", "ray_mesh_running"} <= names
+
+
+def test_a_replica_that_is_killed_takes_nothing_along_but_its_own_streams(
+    server: Server, client: openai.OpenAI
+) -> None:
+    """Those end with an error; others go on, it comes back, and traces of what it answered stay."""
+    replies = [client.chat.completions.create(model="c", messages=MESSAGES).id for _ in range(8)]
+    ended: list[str] = []
+    streams = [threading.Thread(target=stream_to_its_end, args=(server, ended)) for _ in range(8)]
+    for stream in streams:
+        stream.start()
+    assert until(lambda: rows(server)["b"]["engine_running"] == 8)
+    victim = replicas()[0]
+    os.kill(victim, signal.SIGKILL)
+    for stream in streams:
+        stream.join(30)
+    assert len(ended) == 8
+    assert set(ended) <= {"data: [DONE]", "RemoteProtocolError", "ReadError"}
+    assert "data: [DONE]" in ended
+    assert until(lambda: rows(server)["b"]["engine_running"] == 0)
+    assert all(httpx.get(f"{server.url}/v1/mesh/trace/{reply}").status_code == 200 for reply in replies)
+    assert until(lambda: len(replicas()) == 2 and victim not in replicas(), 60)
+    assert client.chat.completions.create(model="c", messages=MESSAGES).choices[0].message.content == WORDS
+
+
+def replicas() -> list[int]:
+    """Process ids of the server's replicas."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes().startswith(b"ray::ServeReplica:mesh:ingress"):
+                found.append(int(path.parent.name))
+    return found
+
+
+def stream_to_its_end(server: Server, ended: list[str]) -> None:
+    """The last line of an answer of ``b``, or what kind of error ended it."""
+    body = {"model": "b", "messages": MESSAGES, "stream": True}
+    try:
+        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as answer:
+            ended.append([line for line in answer.iter_lines() if line][-1])
+    except httpx.TransportError as error:
+        ended.append(type(error).__name__)
+
+
 def test_many_streams_at_once(server: Server) -> None:
     """None is lost, and they run side by side."""
 
-    def ask(ended: list[str]) -> None:
-        body = {"model": "b", "messages": MESSAGES, "stream": True}
-        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as answer:
-            ended.append([line for line in answer.iter_lines() if line][-1])
-
     ended: list[str] = []
-    threads = [threading.Thread(target=ask, args=(ended,)) for _ in range(32)]
+    threads = [threading.Thread(target=stream_to_its_end, args=(server, ended)) for _ in range(32)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -191,3 +259,35 @@ def test_a_mesh_that_goes_down_is_told(server: Server) -> None:
     assert running.running() == []
     assert not [actor for actor in ray.util.list_named_actors(all_namespaces=True) if "served" in actor["name"]]
     assert "count" not in server.log.read_text()
+
+
+def test_with_keys_on_a_mesh_that_runs_already(tmp_path: Path) -> None:
+    """Nobody without one, nothing for users that is for admins; the mesh stays up afterwards."""
+    from mesh import running
+
+    (tmp_path / "pool.yaml").write_text(POOL)
+    user, line = new_key("ada", "user")
+    (tmp_path / "keys").write_text(line)
+    running.up(str(tmp_path / "pool.yaml"))
+    admin = "an-admin-of-twenty-characters"
+    keys = ("--keys", str(tmp_path / "keys"), "--host", "0.0.0.0")
+    started = Server("--name", "served", *keys, log=tmp_path / "log", MESH_ADMIN_KEYS=admin)
+    try:
+        assert until(started.ready, 120)
+        agents = f"{started.url}/v1/mesh/agents"
+        new = {"name": "d", "cost": 0.3, "engine": {"kind": "scripted", "answer": "from d"}}
+        for key, status in (("", 401), ("mesh-wrong", 401), (user, 403), (admin, 200)):
+            answer = httpx.post(agents, json=new, headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=60)
+            assert (answer.status_code, "error" in answer.json()) == (status, status != 200)
+        with openai.OpenAI(base_url=f"{started.url}/v1", api_key=user, max_retries=0) as client:
+            assert client.chat.completions.create(model="d", messages=MESSAGES).choices[0].message.content == "from d"
+        removed = httpx.delete(f"{agents}/d", headers={"Authorization": f"Bearer {admin}"}, timeout=60)
+        assert removed.json() == {"agent": "d", "state": "removed"}
+        log = started.log.read_text()
+        assert [secret for secret in (user, admin, "count", "from d") if secret in log] == []
+        assert started.end() == 0, log
+        assert running.running() == ["served"]
+    finally:
+        if started.process.poll() is None:
+            started.end()
+        running.down("served")

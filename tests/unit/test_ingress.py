@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -21,9 +24,11 @@ from mesh.ingress.gate import Bucket, Gate
 from mesh.ingress.keys import Key, Keys, bearer, environment_keys, gather_keys, new_key, read_keys
 from mesh.ingress.ledger import Ledger, Record
 from mesh.ingress.limits import Limits, read_limits
+from mesh.ingress.meters import COUNTERS, GAUGES, HISTOGRAMS, measure
 from mesh.ingress.names import Model, read_alpha, read_model
 from mesh.ingress.settings import Settings
 
+REPO = Path(mesh.cli.__file__).parents[1]
 AGENTS = ("small", "mesh-alpha-tester", "large")
 
 
@@ -308,3 +313,50 @@ def test_a_key_is_made() -> None:
     assert (key.name, key.role) == ("ada", "admin")
     assert Keys([key]).find(result.stderr.strip()) == key
     assert run("key", "a/b").exit_code == 2
+
+
+# ---------------------------------------------------------------------------------- what is measured
+
+
+class Written:
+    """Keeps what is measured."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, float, dict[str, str]]] = []
+
+    def count(self, name: str, by: float, tags: Mapping[str, str]) -> None:
+        assert set(tags) == set(COUNTERS[name][1])
+        self.seen.append((name, by, dict(tags)))
+
+    def observe(self, name: str, value: float, tags: Mapping[str, str]) -> None:
+        assert set(tags) == set(HISTOGRAMS[name][2])
+        self.seen.append((name, value, dict(tags)))
+
+    def level(self, name: str, value: float) -> None:
+        assert name in GAUGES
+
+
+def test_all_that_a_reply_tells_is_measured() -> None:
+    meters = Written()
+    measure(meters, REPLY)
+    assert ("mesh_queries", 1, {"ended": "answered", "alpha": "0.5"}) in meters.seen
+    verdicts = [tags["agent"] + " " + tags["verdict"] for name, _, tags in meters.seen if name == "mesh_verdicts"]
+    assert verdicts == ["a refused", "b failed", "c answered"]
+    assert sum(by for name, by, tags in meters.seen if tags.get("kind") == "generated") == 6
+    assert ("mesh_hops", 3, {"alpha": "0.5"}) in meters.seen
+    assert ("mesh_first_token_seconds", 0.4, {"alpha": "0.5"}) in meters.seen
+
+
+def test_the_dashboard_shows_only_what_is_measured() -> None:
+    dashboard = json.loads((REPO / "deploy" / "grafana.json").read_text(encoding="utf-8"))
+    shown = " ".join(target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
+    endings = {name: f"ray_{name}_total" for name in COUNTERS} | {name: f"ray_{name}" for name in GAUGES}
+    endings |= {name: f"ray_{name}_bucket" for name in HISTOGRAMS if name != "mesh_hops"} | {
+        "mesh_hops": "ray_mesh_hops_sum"
+    }
+    assert [name for name, exported in endings.items() if exported not in shown] == []
+    measured = {
+        *endings.values(),
+        *(f"ray_{name}_{part}" for name in HISTOGRAMS for part in ("sum", "count", "bucket")),
+    }
+    assert set(re.findall(r"ray_mesh_\w+", shown)) <= measured
