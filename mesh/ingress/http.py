@@ -216,9 +216,9 @@ async def ready(door: AtDoor) -> Response:
 
 
 @public.get("/", include_in_schema=False)
-async def web_page() -> Response:
+async def web_page(door: AtDoor) -> Response:
     """The web page."""
-    return page()
+    return page(needs_key=bool(door.keys))
 
 
 # ---------------------------------------------------------------------------------- the application

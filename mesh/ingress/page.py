@@ -11,11 +11,14 @@ from importlib.resources import files
 from starlette.responses import HTMLResponse
 
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
+_NO_KEYS, _KEYS = (f'<meta name="mesh-keys" content="{word}">' for word in ("no", "yes"))
 
 
-def page() -> HTMLResponse:
-    """The page, and the policy that lets a browser run nothing else on it."""
+def page(needs_key: bool) -> HTMLResponse:
+    """The page, and the policy that lets a browser run nothing else on it. ``needs_key``: it asks for an API key."""
     html, policy = _read()
+    if needs_key:
+        html = html.replace(_NO_KEYS, _KEYS)
     told = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
     return HTMLResponse(html, headers=told)
 

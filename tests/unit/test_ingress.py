@@ -26,6 +26,7 @@ from mesh.ingress.ledger import Ledger, Record
 from mesh.ingress.limits import Limits, read_limits
 from mesh.ingress.meters import COUNTERS, GAUGES, HISTOGRAMS, measure
 from mesh.ingress.names import Model, read_alpha, read_model
+from mesh.ingress.page import page
 from mesh.ingress.settings import Settings
 
 REPO = Path(mesh.cli.__file__).parents[1]
@@ -360,3 +361,14 @@ def test_the_dashboard_shows_only_what_is_measured() -> None:
         *(f"ray_{name}_{part}" for name in HISTOGRAMS for part in ("sum", "count", "bucket")),
     }
     assert set(re.findall(r"ray_mesh_\w+", shown)) <= measured
+
+
+def test_the_page_runs_nothing_but_its_own() -> None:
+    answer = page(needs_key=False)
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    html = bytes(answer.body).decode()
+    assert "http://" not in html.replace("http://www.w3.org/", "")
+    assert "https://" not in html
+    assert '<meta name="mesh-keys" content="no">' in html
+    assert '<meta name="mesh-keys" content="yes">' in bytes(page(needs_key=True).body).decode()
