@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +41,19 @@ class Deployed(BaseModel):
     insecure: bool = False
 
 
-def app(args: Deployed) -> serve.Application:
-    """What ``import_path: mesh.ingress.deploy:app`` builds. Raises ConfigError, PlacementError."""
+def app(settings: Mapping[str, Any]) -> serve.Application:
+    """What ``import_path: mesh.ingress.deploy:app`` builds from the fields of ``Deployed``.
+
+    Raises:
+        ValueError, ConfigError: one is wrong. PlacementError: an agent of the pool finds no place.
+    """
+    args = Deployed.model_validate(settings)
     keys = gather_keys(Path(args.keys_file) if args.keys_file else None, os.environ)
-    settings = Settings(
-        args.mesh, args.host, args.port, args.grpc_port, args.replicas, keys, args.limits, args.insecure
-    )
+    checked = Settings(args.mesh, args.host, args.port, args.grpc_port, args.replicas, keys, args.limits, args.insecure)
     if args.pool is not None and args.mesh not in running.running():
         running.up(args.pool, name=args.mesh, models_dir=args.models_dir)
     serving.open_ledger(args.mesh)
-    return serving.deployment(settings)
+    return serving.deployment(checked)
 
 
 def written(settings: Settings, pool: str | None, keys: Path | None, models_dir: Path | None) -> str:

@@ -93,7 +93,12 @@ class Door:
 
     async def model(self, name: str) -> Model:
         """What a model's name says. Raises Refused."""
-        return read_model(name, list((await self.mesh.members()).cards))
+        return read_model(name, await self.agents())
+
+    async def agents(self) -> list[str]:
+        """Their names, the cheapest first. Raises MeshClosed."""
+        cards = (await self.mesh.members()).cards
+        return sorted(cards, key=lambda name: (cards[name].cost, name))
 
     async def ask(self, question: Question) -> Reply:
         """The whole reply. Raises MeshError."""
@@ -201,14 +206,14 @@ class Door:
 
     async def add_agent(self, settings: Mapping[str, Any]) -> None:
         """Start one more agent. Raises Refused, ConfigError, PlacementError."""
-        if settings.get("name") in (await self.mesh.members()).cards:
+        if settings.get("name") in await self.agents():
             told = f"name: there is an agent {settings['name']!r} already; choose another name"
             raise Refused(409, "agent_exists", told, "name")
         await asyncio.to_thread(self.mesh.add_agent, settings)
 
     async def remove_agent(self, name: str) -> None:
         """End an agent. Raises Refused (404), TopologyError for the last one."""
-        there = (await self.mesh.members()).cards
+        there = await self.agents()
         if name not in there:
             told = f"agent: no agent {name[:80]!r}; there are {', '.join(there)}"
             raise Refused(404, "no_such_agent", told, "name")

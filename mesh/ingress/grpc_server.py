@@ -150,7 +150,7 @@ class Servicer(mesh_pb2_grpc.MeshServicer):  # type: ignore[misc]
             await self._door.add_agent(_settings(request.add))
         elif change == "remove":
             await self._door.remove_agent(request.remove)
-        return pb.AgentList(names=list((await self._door.mesh.members()).cards))
+        return pb.AgentList(names=await self._door.agents())
 
     async def _answered(self, context: Any, work: Callable[[Key], Coroutine[Any, Any, T]]) -> T:
         async with self._told(context) as who:

@@ -96,7 +96,7 @@ async def completions(request: Request, body: CompletionRequest, door: AtDoor, w
 @api.get("/v1/models", responses=_with(), response_class=JSON)
 async def models(door: AtDoor) -> Response:
     """Names that may stand in `model`. Any alpha may stand in `mesh-alpha-…`."""
-    return JSON({"object": "list", "data": wire.models(list((await door.mesh.members()).cards), _STARTED)})
+    return JSON({"object": "list", "data": wire.models(await door.agents(), _STARTED)})
 
 
 @api.get("/v1/models/{name}", responses=_with(400, 404), response_class=JSON)

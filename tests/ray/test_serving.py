@@ -47,16 +47,19 @@ def free_port() -> int:
 
 
 class Server:
-    """``mesh serve`` as a process of its own, on this session's cluster."""
+    """``mesh serve`` as a process of its own, on this session's cluster; or another ``command`` that serves."""
 
-    def __init__(self, *words: str, log: Path, **environment: str) -> None:
+    def __init__(
+        self, *words: str, log: Path, command: tuple[str, ...] = (), port: int = 0, **environment: str
+    ) -> None:
         import ray
 
-        self.port, self.grpc_port, self.log = free_port(), free_port(), log
+        self.port, self.grpc_port, self.log = port or free_port(), free_port(), log
         self.url = f"http://127.0.0.1:{self.port}"
         address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-        command = [sys.executable, "-m", "mesh", "serve", *words]
-        command += ["--port", str(self.port), "--grpc-port", str(self.grpc_port)]
+        ports = ("--port", str(self.port), "--grpc-port", str(self.grpc_port))
+        asked = (*command, *words) if command else ("mesh", "serve", *words, *ports)
+        command = (sys.executable, "-m", *asked)
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 command, stdout=out, stderr=out, env={**os.environ, **address, **environment}
@@ -248,17 +251,28 @@ def test_many_streams_at_once(server: Server) -> None:
     assert ended == ["data: [DONE]"] * 32
 
 
-def test_a_mesh_that_goes_down_is_told(server: Server) -> None:
-    """The last test with this server: it ends everything it has started, and only that."""
+def test_what_is_served_ends_with_its_command(server: Server, client: openai.OpenAI) -> None:
+    """The last test with this server: it ends everything it has started, and no log has anybody's text in it."""
     import ray
 
     from mesh import running
 
+    secret = "xylophone-in-confidence"
+    for model in ("mesh", "nobody"):
+        for stream in (False, True):
+            with contextlib.suppress(openai.NotFoundError):
+                asked = client.chat.completions.create(
+                    model=model, messages=[{"role": "user", "content": secret}], stream=stream
+                )
+                assert len(list(asked)) > 1
     assert running.running() == ["served"]
     assert server.end() == 0, server.log.read_text()
     assert running.running() == []
     assert not [actor for actor in ray.util.list_named_actors(all_namespaces=True) if "served" in actor["name"]]
-    assert "count" not in server.log.read_text()
+    logs = Path(ray._private.worker.global_worker.node.get_logs_dir_path())
+    written = [path for path in (*logs.rglob("*"), server.log) if path.is_file()]
+    assert len([path for path in written if "serve" in path.name or path.parent.name == "serve"]) > 1
+    assert [path for path in written if secret.encode() in path.read_bytes()] == []
 
 
 def test_with_keys_on_a_mesh_that_runs_already(tmp_path: Path) -> None:
@@ -290,4 +304,26 @@ def test_with_keys_on_a_mesh_that_runs_already(tmp_path: Path) -> None:
     finally:
         if started.process.poll() is None:
             started.end()
+        running.down("served")
+
+
+def test_the_deploy_file(tmp_path: Path) -> None:
+    """What ``--print-config`` writes is what Ray's own ``serve`` takes; it starts the mesh too."""
+    from mesh import running
+
+    (tmp_path / "pool.yaml").write_text(POOL)
+    port, words = free_port(), [sys.executable, "-m", "mesh", "serve", str(tmp_path / "pool.yaml"), "--print-config"]
+    written = subprocess.run([*words, "--port", str(port)], capture_output=True, timeout=60, check=True).stdout
+    (tmp_path / "serve.yaml").write_bytes(written)
+    started = Server(
+        str(tmp_path / "serve.yaml"), log=tmp_path / "log", command=("ray.serve.scripts", "run"), port=port
+    )
+    try:
+        assert until(started.ready, 120)
+        body = {"model": "c", "messages": MESSAGES}
+        answer = httpx.post(f"{started.url}/v1/chat/completions", json=body, timeout=60)
+        assert answer.json()["choices"][0]["message"]["content"] == WORDS
+        assert running.running() == ["served"]
+    finally:
+        started.end()
         running.down("served")

@@ -144,7 +144,7 @@ def test_keys_and_agents() -> None:
         assert stub.Ask(query(), metadata=user).text == WORDS
         new = pb.AgentsRequest(add=json.dumps({"name": "c", "cost": 0.5, "engine": {"kind": "scripted"}}))
         refused(lambda: stub.Agents(new, metadata=user), grpc.StatusCode.PERMISSION_DENIED, "admin_only", "admin")
-        assert list(stub.Agents(new, metadata=admin).names) == ["a", "b", "c"]
+        assert list(stub.Agents(new, metadata=admin).names) == ["a", "c", "b"]
         refused(lambda: stub.Agents(new, metadata=admin), grpc.StatusCode.ALREADY_EXISTS, "agent_exists", "'c'")
         assert list(stub.Agents(pb.AgentsRequest(remove="c"), metadata=admin).names) == ["a", "b"]
         refused(
