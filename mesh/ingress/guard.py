@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,7 @@ from mesh.ingress.keys import bearer
 OPEN = ("/", "/healthz", "/readyz", "/openapi.json")  # for whom has no key: nothing is told there
 _WITH_BODY = ("POST", "PUT", "PATCH")
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
+_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _ALWAYS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 
@@ -58,7 +60,9 @@ class Guard:
             return await self.app(scope, receive, send)
         door: Door = scope["app"].state.door
         state = scope.setdefault("state", {})
-        state["arrived"], state["request_id"] = time.monotonic(), os.urandom(8).hex()
+        given = Headers(scope=scope).get("x-request-id", "")  # Serve's proxy gives one, and tells the client
+        state["arrived"], state["request_id"] = time.monotonic(), given if _ID.fullmatch(given) else os.urandom(8).hex()
+        always = _ALWAYS if given else {**_ALWAYS, "X-Request-Id": state["request_id"]}
         begun = False
 
         async def told(message: Message) -> None:
@@ -66,7 +70,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 begun = True
                 headers = MutableHeaders(scope=message)
-                for name, value in {**_ALWAYS, "X-Request-Id": state["request_id"]}.items():
+                for name, value in always.items():
                     headers.setdefault(name, value)
             await send(message)
 

@@ -127,6 +127,8 @@ async def test_openais_asynchronous_client(server: Server) -> None:
 def test_curl(server: Server) -> None:
     body = json.dumps({"model": "c", "messages": MESSAGES, "stream": True})
     command = ["curl", "-sN", f"{server.url}/v1/chat/completions", "-H", "Content-Type: application/json", "-d", body]
+    head = subprocess.run(["curl", "-sI", server.url], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert head.lower().count("x-request-id:") == 1
     lines = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split("\n\n")
     assert [line.partition(" ")[0] for line in lines if line] == ["data:"] * 5
     assert lines[-2] == "data: [DONE]"
@@ -324,6 +326,12 @@ def test_the_deploy_file(tmp_path: Path) -> None:
         answer = httpx.post(f"{started.url}/v1/chat/completions", json=body, timeout=60)
         assert answer.json()["choices"][0]["message"]["content"] == WORDS
         assert running.running() == ["served"]
+        running.down("served")  # what is served is gone: that is said, and nothing else
+        assert until(lambda: httpx.get(f"{started.url}/readyz", timeout=30).status_code == 503)
+        answer = httpx.post(f"{started.url}/v1/chat/completions", json=body, timeout=60)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "mesh_down")
+        assert httpx.get(f"{started.url}/v1/mesh", timeout=30).status_code == 503
     finally:
         started.end()
-        running.down("served")
+        if running.running():
+            running.down("served")
