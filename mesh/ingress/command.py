@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -55,24 +56,16 @@ def serve(
         typer.echo(written(settings, pool, keys, models_dir), nl=False)
         return
     from mesh import running
-    from mesh.ingress import serving
 
     if pool is not None:
         running.up(pool, name=mesh, address=address, models_dir=models_dir)
     else:
         if models_dir:
             raise ConfigError(f"models_dir: {models_dir}; a running mesh has its own; give a POOL to start one")
-        settings = serving.for_mesh(settings, running.find(name, address).name)
-    ended = threading.Event()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, lambda *_: ended.set())
+        settings = replace(settings, mesh=running.find(name, address).name)
     try:
-        serving.start(settings)
-        _tell(settings)
-        ended.wait()
-        say("ending")
+        _serve_until_told(settings)
     finally:
-        serving.stop(settings)
         if pool is not None:
             running.down(settings.mesh, address)
 
@@ -85,6 +78,21 @@ def key(
     made, line = new_key(name, role)
     typer.echo(line)
     say(made)
+
+
+def _serve_until_told(settings: Settings) -> None:
+    from mesh.ingress import serving
+
+    ended = threading.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda *_: ended.set())
+    serving.start(settings)  # where it cannot, nothing of it stays: it must not end what somebody else serves
+    try:
+        _tell(settings)
+        ended.wait()
+        say("ending")
+    finally:
+        serving.stop(settings)
 
 
 def _tell(settings: Settings) -> None:

@@ -16,8 +16,10 @@ _FRESH_S = 0.5  # how old a status may be: every agent is asked for it
 class ServedMesh(Mesh):
     """A ``Mesh`` with what only servers ask for."""
 
-    _rows: list[dict[str, Any]] = []  # noqa: RUF012  (replaced, never changed)
-    _seen = float("-inf")
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._rows: list[dict[str, Any]] = []
+        self._seen, self._looking = float("-inf"), asyncio.Lock()
 
     async def members(self) -> Directory:
         """Who is in it, and who may forward to whom. Raises MeshClosed where it is down."""
@@ -27,10 +29,11 @@ class ServedMesh(Mesh):
 
     async def rows(self) -> list[dict[str, Any]]:
         """``status``, at most half a second old."""
-        if time.monotonic() - self._seen > _FRESH_S:
-            self._seen = time.monotonic()
-            self._rows = await asyncio.wrap_future(self._submit(self._running.status))
-        return self._rows
+        async with self._looking:
+            if time.monotonic() - self._seen > _FRESH_S:
+                self._rows = await asyncio.wrap_future(self._submit(self._running.status))
+                self._seen = time.monotonic()
+            return self._rows
 
     async def judge(self, reply: Reply, right: bool) -> None:
         """Tell those on a reply's path that learn whether it was right."""

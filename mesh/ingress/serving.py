@@ -7,7 +7,6 @@ import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import ray
@@ -75,11 +74,6 @@ def deployment(settings: Settings) -> serve.Application:
     return made
 
 
-def for_mesh(settings: Settings, mesh: str) -> Settings:
-    """The same settings for the mesh of that name."""
-    return replace(settings, mesh=mesh)
-
-
 def open_ledger(mesh: str) -> None:
     """See to it that the mesh has a ledger; ``mesh down`` ends it with the rest."""
     options = {"name": mesh + SUFFIX, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
@@ -112,7 +106,9 @@ def stop(settings: Settings) -> None:
     """End the server, not its mesh."""
     if ray.is_initialized():
         with contextlib.suppress(Exception):  # whatever of it is gone already
-            serve.shutdown()
+            serve.delete(APP)
+            if not serve.status().applications:
+                serve.shutdown()
         with contextlib.suppress(ValueError):
             ray.kill(ray.get_actor(settings.mesh + SUFFIX, namespace=NAMESPACE))
 

@@ -198,6 +198,15 @@ def test_prometheus(server: Server, client: openai.OpenAI) -> None:
     assert {"ray_mesh_queries_total", "ray_mesh_query_seconds_bucket", "ray_mesh_running"} <= names
 
 
+def test_one_server_a_cluster(server: Server, tmp_path: Path) -> None:
+    """Who comes second is told so, and leaves the first alone."""
+    second = Server("--name", "served", log=tmp_path / "log")
+    assert second.process.wait(60) == 2
+    assert "this Ray cluster serves mesh already" in second.log.read_text()
+    assert httpx.get(f"{server.url}/readyz", timeout=30).status_code == 200
+    assert httpx.get(f"{server.url}/v1/mesh", timeout=30).json()["last"]
+
+
 def test_a_replica_that_is_killed_takes_nothing_along_but_its_own_streams(
     server: Server, client: openai.OpenAI
 ) -> None:
