@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from agents.profile import Profile
+
 Key: TypeAlias = tuple[str, int]
 Verdict: TypeAlias = Literal["answered", "refused", "declined", "failed"]
 Finish: TypeAlias = Literal["stop", "length", "declined", "failed"]
@@ -34,9 +36,9 @@ class Message(_Value, frozen=True):
 class Card(_Value, frozen=True):
     """What an agent tells those who may forward to it.
 
-    ``cost`` is its normalised price per query in (0, 1]; ``mean_work`` the mean of
-    ``prompt tokens + 4 * generated tokens`` over its completed validation answers; ``context`` the
-    longest prompt plus answer it can hold, in tokens; ``learns`` whether its policy wants outcomes.
+    ``cost`` is its normalised price per query in (0, 1]; ``mean_work`` the mean of ``prompt tokens + 4 * generated
+    tokens`` over its completed validation answers; ``context`` the longest prompt plus answer it can hold, in tokens;
+    ``learns`` whether its policy wants outcomes; ``profile`` what it is good at, where it knows.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Card(_Value, frozen=True):
     mean_work: float = 500.0
     context: int = 1_000_000
     learns: bool = False
+    profile: Profile | None = None
 
     def full_cost(self, prompt_tokens: int, generated_tokens: int) -> float:
         """Price of that much work by this agent: ``cost * (prompt + 4 * generated) / mean_work``."""
@@ -71,7 +74,8 @@ class Query(_Value, frozen=True):
 
     ``remaining_s`` travels instead of a deadline, so that no two clocks need to agree. ``emitted`` is
     text that the caller has seen already and that the next agent continues. All that is random about a query
-    follows from its ``seed`` and the agent's own, not from its id.
+    follows from its ``seed`` and the agent's own, not from its id. ``reserve`` is what those before would make of it if
+    it came back, in utility (None: it must not).
     """
 
     id: str
@@ -89,6 +93,7 @@ class Query(_Value, frozen=True):
     must_answer: bool = False
     may_decline: bool = False
     seed: int = 0
+    reserve: float | None = None
 
     @property
     def key(self) -> Key:

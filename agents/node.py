@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from agents import messages as msg
 from agents.assess import Ask, Assessor, Confidence, Refusal, Session, Verdict, Wait
-from agents.policies import Answer, Forward, Policy, View
+from agents.policies import Decline, Draft, Forward, Look, Policy, View
 from agents.prompts import REFUSAL, Style, prompted
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,9 @@ class Turn:
     prompt_tokens: int = 0
     generated_tokens: int = 0
     confidence: float | None = None
+    drafted: float | None = None
+    looked: bool = False
+    checking: bool = False
     refused: bool = False
     forced: bool = False
     judged: bool = False
@@ -81,6 +84,11 @@ class Turn:
     accepted: bool = False
     too_long: bool = False
     peer: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is a draft, from beginning to end."""
+        return bool(self.draft) and self.draft[-1].finish is not None
 
 
 class Node:
@@ -90,13 +98,20 @@ class Node:
         card: what it tells others of itself.
         links: whom it may forward to; replaced by a ``Rewired`` event.
         policy: answers, forwards or declines.
-        assessor: judges its drafts.
+        assessor: judges itself.
+        checker: judges its answer once that is drafted, for policies that want to know (None: nobody does).
     """
 
     def __init__(
-        self, card: msg.Card, links: Links, policy: Policy, assessor: Assessor, settings: Settings | None = None
+        self,
+        card: msg.Card,
+        links: Links,
+        policy: Policy,
+        assessor: Assessor,
+        settings: Settings | None = None,
+        checker: Assessor | None = None,
     ) -> None:
-        self.card, self.links, self.policy, self.assessor = card, links, policy, assessor
+        self.card, self.links, self.policy, self.assessor, self.checker = card, links, policy, assessor, checker
         self.settings = settings or Settings()
         self.turns: dict[msg.Key, Turn] = {}
         self.running: set[msg.Key] = set()
@@ -152,18 +167,33 @@ class Node:
         query = turn.query
         self.running.add(query.key)
         turn.moved = now
-        choice = query.may_decline or bool(self._peers(turn, self.card.cost))
-        if query.must_answer or not choice or not self.policy.assesses:
+        choice = query.may_decline or query.reserve is not None or bool(self._peers(turn, self.card.cost))
+        back = self.policy.staged and turn.judged
+        if query.must_answer or not (choice or back) or not self.policy.assesses:
             turn.forced = self.policy.assesses
             self._generate(turn, out)
             return
         turn.stage = "assessing"
+        if self.policy.staged:
+            self._decide(turn, now, out)
+        else:
+            self._look(turn, now, out)
+
+    def _look(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
+        query = turn.query
         turn.prompt = prompted(query.messages, self.assessor.told(query.alpha), self.settings.prompt)
-        turn.session = self.assessor.begin(query, turn.prompt)
+        turn.session, turn.looked = self.assessor.begin(query, turn.prompt), True
         if turn.session.opening is None:
             self._generate(turn, out)
         else:
             self._verdict(turn, turn.session.opening, now, out)
+
+    def _check(self, turn: Turn, out: list[msg.NodeCommand]) -> None:
+        """Draft the answer itself, and judge it."""
+        assert self.checker is not None
+        turn.prompt, turn.checking = turn.query.messages, True
+        turn.session = self.checker.begin(turn.query, turn.prompt)
+        self._generate(turn, out)
 
     def _generate(self, turn: Turn, out: list[msg.NodeCommand]) -> None:
         """Start a draft: one to assess, or the answer itself, for which the refusal will not do. The scenario is for
@@ -179,7 +209,7 @@ class Node:
             turn.prompt if assessing else query.messages,
             query.max_tokens,
             query.emitted,
-            "" if assessing else REFUSAL,
+            "" if assessing and not turn.checking else REFUSAL,
             None if left is None else left / self.card.cost * self.card.mean_work,
             self.settings.temperature,
             self._seed(query),
@@ -224,7 +254,9 @@ class Node:
                 seed = self._seed(turn.query)
                 out.append(msg.Judge(msg.ScoreRequest(turn.query.key, turn.generation, messages, continuations, seed)))
             case Confidence(p):
-                turn.confidence, turn.judged = None if p is None else float(p), True
+                sure = None if p is None else float(p)
+                turn.confidence, turn.drafted = (turn.confidence, sure) if turn.checking else (sure, turn.drafted)
+                turn.judged = True
                 self._decide(turn, now, out)
             case Refusal():
                 turn.refused = turn.judged = True
@@ -258,20 +290,29 @@ class Node:
 
     def _decide(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
         peers, query = self._peers(turn), turn.query
-        if not peers and not query.may_decline:
+        if not peers and not query.may_decline and query.reserve is None:
             self._answer(turn, now, out)
             return
-        seen = turn.confidence, turn.refused, peers, self._budget(turn)
-        decision = self.policy.decide(View(self.card, query.alpha, *seen, self._seed(query)))
-        if isinstance(decision, Answer):
-            self._answer(turn, now, out)
+        seen = turn.confidence, turn.refused, peers, self._budget(turn), self._seed(query), turn.looked, turn.whole
+        text = next((m.content for m in reversed(query.messages) if m.role == "user"), "") if self.policy.staged else ""
+        decision = self.policy.decide(View(self.card, query.alpha, *seen, text, query.reserve, turn.drafted))
+        if isinstance(decision, Look) and not turn.looked:
+            self._look(turn, now, out)
+        elif isinstance(decision, Draft) and self.checker is not None and not turn.whole:
+            self._check(turn, out)
+        elif isinstance(decision, Decline) and query.reserve is not None:
+            self._free(turn, out)
+            self._hop(turn, "refused", now)
+            self._reject(turn, "handed back", "", now, out)
+        elif isinstance(decision, Decline) and query.may_decline:
+            self._decline(turn, now, out)
         elif not isinstance(decision, Forward):
-            self._decline(turn, now, out) if query.may_decline else self._answer(turn, now, out)
+            self._answer(turn, now, out)
         elif any(decision.peer == card.name for card in peers):
             if turn.stage == "assessing":
                 self._free(turn, out)
                 self._hop(turn, "refused", now)
-            self._forward(turn, decision.peer, now, out)
+            self._forward(turn, decision.peer, now, out, decision.reserve)
         else:
             raise ValueError(
                 f"policy {type(self.policy).__name__} of {self.card.name!r} forwards to {decision.peer!r}, "
@@ -281,9 +322,8 @@ class Node:
     def _answer(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
         """Give the draft as the answer where there is one worth it; else draft again, refusal excluded."""
         key, draft = turn.query.key, turn.draft
-        whole = bool(draft) and draft[-1].finish is not None
         turn.forced = turn.refused or turn.stage == "forwarding"
-        if draft and not turn.refused and (whole or turn.live):
+        if draft and not turn.refused and (turn.whole or turn.live):
             turn.stage = "answering"
             for piece in draft:
                 self._emit(turn, piece, now, out)
@@ -296,10 +336,13 @@ class Node:
             turn.stage, turn.query = "queued", replace(turn.query, must_answer=True)
             self.queue.appendleft(key)
 
-    def _forward(self, turn: Turn, peer: str, now: float, out: list[msg.NodeCommand]) -> None:
+    def _forward(
+        self, turn: Turn, peer: str, now: float, out: list[msg.NodeCommand], reserve: float | None = None
+    ) -> None:
         turn.stage, turn.peer, turn.moved = "forwarding", peer, now
-        query, left_s = turn.query, turn.deadline - now
-        out.append(msg.Route(peer, replace(query, path=turn.path, hops_left=query.hops_left - 1, remaining_s=left_s)))
+        query, left = turn.query, turn.query.hops_left - 1
+        changes = {"path": turn.path, "hops_left": left, "remaining_s": turn.deadline - now, "reserve": reserve}
+        out.append(msg.Route(peer, replace(query, **changes)))
 
     def _decline(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
         out.append(msg.Accepted(turn.query.key, self.card.name, turn.path))
@@ -323,6 +366,9 @@ class Node:
         turn.path += hops
         if event.reason == "deadline":
             self._reject(turn, event.reason, event.detail, now, out)
+        elif self.policy.staged:  # it may want to know more, for which there must be a place
+            turn.stage = "queued"
+            self.queue.appendleft(turn.query.key)
         elif turn.judged:
             self._decide(turn, now, out)
         else:
@@ -425,7 +471,8 @@ class Node:
         """Write down what this agent did for the query so far."""
         spent = self.card.full_cost(turn.prompt_tokens, turn.generated_tokens)
         tokens = (turn.prompt_tokens, turn.generated_tokens)
-        hop = msg.Hop(self.card.name, verdict, turn.confidence, now - turn.since, *tokens, spent, reason)
+        sure = turn.confidence if turn.drafted is None else turn.drafted
+        hop = msg.Hop(self.card.name, verdict, sure, now - turn.since, *tokens, spent, reason)
         turn.path += (hop,)
         turn.since, turn.prompt_tokens, turn.generated_tokens = now, 0, 0
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from agents.assess import ASSESSORS, Assessor
+from agents.assess import ASSESSORS, Assessor, Likelihood
 from agents.engines import ENGINES
 from agents.engines.base import Engine, Setup
 from agents.errors import ConfigError
@@ -104,4 +104,6 @@ async def open_host(spec: AgentSpec, links: Links, transport: Transport) -> Host
         raise
     context = min(able.context, spec.context or able.context)
     card = replace(spec.card, context=context, learns=policy.learns)
-    return Host(Node(card, links, policy, assessor, spec.settings), engine, transport, spec.lease_s, spec.tick_s)
+    checker = Likelihood() if policy.staged and able.logprobs else None
+    node = Node(card, links, policy, assessor, spec.settings, checker)
+    return Host(node, engine, transport, spec.lease_s, spec.tick_s)

@@ -20,7 +20,7 @@ from benchmarks import unseen
 from benchmarks.assessment import choices, reward_share, verdicts
 from benchmarks.awareness_figures import KEYS, means
 from benchmarks.judges.base import cell
-from benchmarks.self_awareness import ALPHAS, SURE, columns, examined, examined_outside, probabilities
+from benchmarks.self_awareness import ALPHAS, SURE, columns, examined, examined_at, examined_outside, probabilities
 from mesh.askfile import Job as Ask
 from mesh.askfile import ask_all
 from mesh.client import Mesh
@@ -86,10 +86,12 @@ def measure(
     for variant, changed in VARIANTS.items():
         job = Job(config, name, changed(plan), work / variant / name, None)
         (agent,) = job.served(job.version).agents
-        told = ALPHAS if agent.prompt != "plain" else (config.alpha,)
-        scores, right = columns(examined(config, agent, asked, told, work / variant / "exams"))
-        scores = np.broadcast_to(scores, (len(ALPHAS), len(asked)))
-        p = probabilities(Calibration.load(job.version / "calibration.json"), scores)
+        calibration = Calibration.load(job.version / "calibration.json")
+        alphas = examined_at(calibration) if agent.prompt != "plain" else (config.alpha,)
+        exams = examined(config, agent, asked, alphas, work / variant / "exams")
+        exams = {alpha: exams[alpha if alpha in exams else config.alpha] for alpha in examined_at(calibration)}
+        scores, right = columns({alpha: exams[alpha] for alpha in ALPHAS})
+        p = probabilities(calibration, exams)
         found = _figures(p, scores > SURE, right, cells)
         drawn = [means([verdicts(each[at], right[at], cells[at]) for each in p]) for at in draws]
         found["ci"] = {key: interval([row[key] for row in drawn if row[key] is not None]) for key in KEYS}
@@ -106,8 +108,9 @@ def _none(
     settings = {"adapter": None, "assessor": "first_token", "prompt": "level"}
     agent = alone(config, config.named(name), **settings).agents[0]
     curve = fitted(examined(config, agent, plan.validation, (0.5,), work / "none" / "fit")[0.5])
-    scores, right = columns(examined(config, agent, asked, ALPHAS, work / "none" / "exams"))
-    p = probabilities(curve, scores)
+    exams = examined(config, agent, asked, ALPHAS, work / "none" / "exams")
+    scores, right = columns(exams)
+    p = probabilities(curve, exams)
     missing = dict.fromkeys(("ci", "unseen_refused_at_0.2", "tokens_of_a_refusal"))
     return {"variant": "none", **_figures(p, scores > SURE, right, cells), **missing}
 

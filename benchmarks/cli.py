@@ -183,7 +183,7 @@ def routing(
     from tempfile import TemporaryDirectory
 
     from benchmarks.results import HERE, publish
-    from benchmarks.routing import ALPHAS, baselines, chosen, figures, lab_outcomes, ours, planes
+    from benchmarks.routing import ALPHAS, baselines, chosen, figures, lab_outcomes, planes, tried, ways
     from benchmarks.routing_figures import draw, table
     from mesh.config import load
     from mesh.query import check_alpha
@@ -192,9 +192,14 @@ def routing(
     config, alphas = load(pool), [check_alpha(each) for each in sorted(alpha or ALPHAS)]
     with TemporaryDirectory() as passing:
         train, validation, test = lab_outcomes(config, count, seed, alphas, work or Path(passing), say)
-    tried, mine = ours(validation, test, config.build_topology(), alphas)
-    best = chosen(tried)
-    methods = [*mine, *baselines(train, validation, test, alphas, seed, baseline or (), say)]
+    topology = config.build_topology()
+    mine = ways(train, validation, topology, alphas)
+    known = tried(mine, validation, topology, alphas)
+    best = chosen(known, False), chosen(known, True)
+    methods = [
+        *tried(mine, test, topology, alphas),
+        *baselines(train, validation, test, alphas, seed, baseline or (), say),
+    ]
     result = {
         "bench": "routing",
         "pool": config.name,
@@ -205,5 +210,5 @@ def routing(
     print_table(table(result))
     folder = out or HERE / "results"
     folder.mkdir(parents=True, exist_ok=True)
-    draw(methods, test, best, folder / "routing.png")
+    draw(methods, test, best[0], folder / "routing.png")
     publish("routing", result, seed, out)

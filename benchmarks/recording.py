@@ -22,6 +22,7 @@ from rich.console import Console
 from agents.calibration import Calibration
 from agents.errors import ConfigError, MeshError, QueryError
 from agents.messages import Card
+from agents.policies import Answer, Decision, Draft, Policy, View
 from benchmarks.outcomes import Outcomes
 from mesh.assemble import agent_spec
 from mesh.client import Mesh
@@ -34,6 +35,7 @@ from training.grading import grade
 app = typer.Typer(help="Record what every agent of a pool does with every question.")
 ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
 LOOKS, DRAFTS = "first_token", "likelihood"  # how agents may judge themselves: before a draft, or by it
+TINY = 1e-300  # as likely as the least likely draft
 Told = Callable[[str, int, int], None]  # agent, done, all
 
 
@@ -80,6 +82,15 @@ def _asked(config: MeshConfig, files: Sequence[str], count: int, part: str, seed
     return list(make(count, part, seed))
 
 
+class Drafting(Policy):
+    """Draft the answer, judge it, and give it whatever the verdict."""
+
+    staged = True
+
+    def decide(self, view: View) -> Decision:
+        return Answer() if view.has_draft else Draft()
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """What a pool's agents do with ``questions``; replies are kept in ``folder``.
@@ -103,17 +114,18 @@ class Recording:
         """
         for agent in self.config.agents:
             looks_first(agent)
-        self.folder.mkdir(parents=True, exist_ok=True)
         for agent in self.config.agents:
-            self._ask(agent, progress)
+            self.ask(agent, progress)
 
-    def _ask(self, agent: AgentConfig, progress: Told | None) -> None:
+    def ask(self, agent: AgentConfig, progress: Told | None = None) -> None:
+        """Ask one agent what it has not been asked yet; see ``record``."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         local = with_overrides(self.config, runtime="local")
-        passes = {"drafts": (_judging(local, agent, DRAFTS), (ANY,))}
+        passes = {"drafts": (scoring(local, agent, Drafting), (ANY,))}
         if looks_first(agent) and self.alphas:
-            passes["looks"] = (scoring(local, agent, Declining), tuple(self.alphas))
+            passes["looks"] = (scoring(local, agent, Declining), self._looked_at(self._calibration(agent)))
         if self.p_true:
-            passes["p_true"] = (_judging(local, agent, "p_true"), (ANY,))
+            passes["p_true"] = (_judging_itself(local, agent), (ANY,))
         ids = {question.id for question in self.questions}
         total = len(ids) * sum(len(alphas) for _, alphas in passes.values())
         told = counting(total, progress and (lambda done, total: progress(agent.name, done, total)))
@@ -143,9 +155,9 @@ class Recording:
 
     def _column(self, agent: AgentConfig) -> dict[str, Any]:
         spec = agent_spec(self.config, agent, self.models_dir)
-        card, calibration = spec.card, Calibration.from_json(spec.assessor[1]["calibration"])
+        card, calibration = spec.card, self._calibration(agent)
         (drafts,) = self._found(agent, "drafts", (ANY,))
-        scores = [_score(line) for line in drafts]
+        scores = [math.log(max(_score(line), TINY)) for line in drafts]
         column: dict[str, Any] = {
             "right": [grade(line["text"], asked) for line, asked in zip(drafts, self.questions, strict=True)],
             "texts": [line["text"] for line in drafts],
@@ -158,14 +170,22 @@ class Recording:
             column["p_true"] = [1 / (1 + math.exp(-_score(line))) for line in judged]
         scored = [scores for _ in self.alphas]
         if looks_first(agent) and self.alphas:
-            seen = self._found(agent, "looks", self.alphas)
+            seen = self._found(agent, "looks", self._looked_at(calibration))
             column["looks"] = [_spent(card, line) for line in seen[0]]
-            scored = [[_score(line) for line in lines] for lines in seen]
+            told = [[_score(line) for line in lines] for lines in seen]
+            scored = told if calibration.told is None else told * len(self.alphas)
         column["beliefs"] = {
             alpha: [_believed(calibration, score, alpha) for score in given]
             for alpha, given in zip(self.alphas, scored, strict=True)
         }
         return column
+
+    def _calibration(self, agent: AgentConfig) -> Calibration:
+        return Calibration.from_json(agent_spec(self.config, agent, self.models_dir).assessor[1]["calibration"])
+
+    def _looked_at(self, calibration: Calibration) -> tuple[float, ...]:
+        """The preferences at which an agent is asked how sure it is: one, where it is told the same at any."""
+        return tuple(self.alphas) if calibration.told is None else (calibration.told,)
 
     def _replies(self, agent: AgentConfig, name: str) -> Path:
         return self.folder / f"{agent.name}.{name}.jsonl"
@@ -183,9 +203,9 @@ class Recording:
         return [[found[alpha, id] for id in ids] for alpha in alphas]
 
 
-def _judging(config: MeshConfig, agent: AgentConfig, assessor: str) -> MeshConfig:
-    """The agent alone, which drafts without a scenario and judges that."""
-    return scoring(config, alone(config, agent, assessor=assessor, prompt="plain").agents[0], Answering)
+def _judging_itself(config: MeshConfig, agent: AgentConfig) -> MeshConfig:
+    """The agent alone, which drafts without a scenario and says whether that is true."""
+    return scoring(config, alone(config, agent, assessor="p_true", prompt="plain").agents[0], Answering)
 
 
 def looks_first(agent: AgentConfig) -> bool:

@@ -7,28 +7,34 @@ questions. The best baseline is the one that turns out best on the test itself, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from agents.errors import ConfigError
-from agents.policies import Bar, Policy, RefusalPolicy, Reliability
+from agents.policies import Bar, Policy, RefusalPolicy, Reliability, Reservation
+from agents.profile import Profile
 from benchmarks.baselines import BASELINES
 from benchmarks.frontier import aiq, cost_save, pareto_dist, perf_gain
 from benchmarks.outcomes import Asked, Floats, Outcomes, Routed, routed
 from benchmarks.recording import Recording
+from benchmarks.self_awareness import end_with_parent
 from benchmarks.walking import walk
 from mesh.config import MeshConfig
 from topologies import Topology
 from training.bars import best_bars
+from training.profiles import Record, learn_prior, learn_values
 from training.recipes import OWN_ROWS, others
 from training.scores import interval, resampled
 from training.threshold import GAMMAS
 
 ALPHAS = (0.2, 0.5, 0.8)
 VALIDATION = 4000
+KINDS = ("looks", "drafts", "both")  # what agents know of themselves: before they draft, of their drafts
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +51,17 @@ class Method:
 
 
 def lab_outcomes(
-    config: MeshConfig, count: int, seed: int, alphas: Sequence[float], work: Path, told: Callable[[str], None]
+    config: MeshConfig,
+    count: int,
+    seed: int,
+    alphas: Sequence[float],
+    work: Path,
+    told: Callable[[str], None],
+    processes: int = 2,
 ) -> tuple[Outcomes, Outcomes, Outcomes]:
     """Of a pool with questions of its own: all that its agents were trained on, other validation questions than those
-    their calibrations were fitted on, and ``count`` fresh ones. What agents replied stays in ``work``.
+    their calibrations were fitted on, and ``count`` fresh ones. What agents replied stays in ``work``; they are asked
+    in processes of their own.
 
     Raises:
         ConfigError: it makes no questions.
@@ -62,13 +75,22 @@ def lab_outcomes(
         "validation": (list(make(VALIDATION, "validation", seed + 1)), tuple(alphas)),
         "test": (list(make(count, "test", seed)), tuple(alphas)),
     }
-    found = []
-    for name, (asked, at) in parts.items():
-        told(f"recording {len(asked)} {name} questions")
-        recording = Recording(config, asked, work / name, at, p_true=name != "train")  # no router learns from it
-        recording.record()
-        found.append(recording.outcomes())
-    return found[0], found[1], found[2]
+    recordings = {
+        name: Recording(config, asked, work / name, at, p_true=name != "train")  # no router learns from it
+        for name, (asked, at) in parts.items()
+    }
+    dearest_first = sorted(config.agents, key=lambda agent: -agent.cost)
+    with ProcessPoolExecutor(processes, get_context("spawn"), end_with_parent) as workers:
+        jobs = {
+            workers.submit(recording.ask, agent): f"{agent.name}, {len(recording.questions)} {name} questions"
+            for name, recording in recordings.items()
+            for agent in dearest_first
+        }
+        for done in as_completed(jobs):
+            done.result()
+            told(f"recorded {jobs[done]}")
+    train, validation, test = (recording.outcomes() for recording in recordings.values())
+    return train, validation, test
 
 
 def baselines(
@@ -98,27 +120,69 @@ def baselines(
     return found
 
 
-def ours(
-    validation: Outcomes, test: Outcomes, topology: Topology, alphas: Sequence[float]
-) -> tuple[list[Method], list[Method]]:
-    """Our ways on the validation and on the test questions: the paper's rule, with its gamma and with the best one, and
-    bars that are learnt, by the price of the answer or by that of all work.
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One of our own: policies, and what agents tell of themselves (where they do)."""
+
+    policies: Mapping[str, Policy]
+    profiles: Mapping[str, Profile] | None = None
+
+
+def ways(train: Outcomes, validation: Outcomes, topology: Topology, alphas: Sequence[float]) -> dict[str, Way]:
+    """Our ways: the paper's rule, with its gamma and with others; bars that are learnt; and routing by what agents tell
+    of themselves, where they look before they draft, judge their drafts, or both. ``-full`` ones are learnt for the
+    price of all work, others for that of the answer.
     """
-    rules: dict[str, dict[str, Policy]] = {f"mesh-reliability-{gamma:g}": _alike(test, gamma) for gamma in GAMMAS}
-    for full in (False, True):
-        rules["mesh-bar-full" if full else "mesh-bar"] = learnt(validation, topology, alphas, full)
-    tried = [
-        [
-            Method(name, True, {a: walk(rows, policies, topology, a)[0] for a in alphas})
-            for name, policies in rules.items()
-        ]
-        for rows in (validation, test)
+    found = {f"mesh-reliability-{gamma:g}": Way(_alike(validation, Reliability(gamma))) for gamma in GAMMAS}
+    begun = priors(train, validation)
+    for full, end in ((False, ""), (True, "-full")):
+        found[f"mesh-bar{end}"] = Way(learnt(validation, topology, alphas, full))
+        for kind in KINDS:
+            told = profiles(begun, validation, alphas, full, kind)
+            found[f"mesh-reservation-{kind}{end}"] = Way(_alike(validation, Reservation()), told)
+    return found
+
+
+def tried(found: Mapping[str, Way], outcomes: Outcomes, topology: Topology, alphas: Sequence[float]) -> list[Method]:
+    """What becomes of questions on each way."""
+    return [
+        Method(name, True, {a: walk(outcomes, way.policies, topology, a, way.profiles)[0] for a in alphas})
+        for name, way in found.items()
     ]
-    return tried[0], tried[1]
 
 
-def _alike(outcomes: Outcomes, gamma: float) -> dict[str, Policy]:
-    return dict.fromkeys(outcomes.agents, Reliability(gamma))
+def priors(train: Outcomes, validation: Outcomes) -> dict[str, Profile]:
+    """How likely each agent is right by a question's text; it learns that from its own answers."""
+    both = [(tuple(question.text for question in rows.questions), rows.right) for rows in (train, validation)]
+    return {
+        name: learn_prior(*(Record(texts, right[at]) for texts, right in both)) for at, name in enumerate(train.agents)
+    }
+
+
+def profiles(
+    begun: Mapping[str, Profile], validation: Outcomes, alphas: Sequence[float], full: bool, kind: str
+) -> dict[str, Profile]:
+    """Each agent's profile, by what it saw of itself on the validation questions."""
+    texts = tuple(question.text for question in validation.questions)
+    beliefs, looks = validation.beliefs[min(alphas, key=lambda alpha: abs(alpha - 0.5))], validation.looks
+    assert looks is not None
+    found = {}
+    for at, name in enumerate(validation.agents):
+        may_look = kind != "drafts" and not np.isnan(looks[at]).any()
+        record = Record(
+            texts,
+            validation.right[at],
+            beliefs[at] if may_look else None,
+            validation.signals["likelihood"][at] if kind != "looks" else None,
+            looks[at] if may_look else None,
+            validation.work[at],
+        )
+        found[name] = learn_values(begun[name], record, float(validation.costs[at]), sorted(alphas), full)
+    return found
+
+
+def _alike(outcomes: Outcomes, policy: Policy) -> dict[str, Policy]:
+    return dict.fromkeys(outcomes.agents, policy)
 
 
 def learnt(validation: Outcomes, topology: Topology, alphas: Sequence[float], full: bool) -> dict[str, Policy]:
@@ -143,29 +207,33 @@ def walked(outcomes: Outcomes, topology: Topology) -> list[int]:
     return list(path)
 
 
-def chosen(tried: Sequence[Method]) -> str:
-    """The way with the highest mean utility on the rows it was tried on, by cost and by full cost alike."""
+def chosen(found: Sequence[Method], full: bool) -> str:
+    """The way with the highest mean utility on the rows it was tried on, by cost or by full cost."""
 
     def worth(method: Method) -> float:
-        return float(
-            np.mean([each.utility(a, full).mean() for a, each in method.found.items() for full in (False, True)])
-        )
+        return float(np.mean([each.utility(alpha, full).mean() for alpha, each in method.found.items()]))
 
-    return max(tried, key=worth).name
+    return max(found, key=worth).name
 
 
-def figures(methods: Sequence[Method], name: str, test: Outcomes, alphas: Sequence[float], seed: int) -> dict[str, Any]:
-    """What stands under RESULT: by alpha the oracle, ours against the best baseline, and all methods."""
+def figures(
+    methods: Sequence[Method], names: tuple[str, str], test: Outcomes, alphas: Sequence[float], seed: int
+) -> dict[str, Any]:
+    """What stands under RESULT: by alpha the oracle, ours (``names``: by cost, by full cost) against the best baseline,
+    and all methods.
+    """
     draws = list(resampled(len(test), seed))
-    return {"n": len(test), "alphas": {f"{a:g}": _at(methods, name, test, a, draws) for a in alphas}}
+    return {"n": len(test), "alphas": {f"{a:g}": _at(methods, names, test, a, draws) for a in alphas}}
 
 
-def _at(methods: Sequence[Method], name: str, test: Outcomes, alpha: float, draws: Sequence[Any]) -> dict[str, Any]:
+def _at(
+    methods: Sequence[Method], names: tuple[str, str], test: Outcomes, alpha: float, draws: Sequence[Any]
+) -> dict[str, Any]:
     oracle = test.utilities(alpha).max(axis=0)
-    mine = next(method for method in methods if method.name == name)
     others = [method for method in methods if not method.ours]
     versus: dict[str, Any] = {}
-    for full, key in ((False, ""), (True, "_full")):
+    for name, full, key in zip(names, (False, True), ("", "_full"), strict=True):
+        mine = next(method for method in methods if method.name == name)
         best = max(others, key=lambda method: method.found[alpha].utility(alpha, full).mean())
         diff = mine.found[alpha].utility(alpha, full) - best.found[alpha].utility(alpha, full)
         versus |= {f"baseline{key}": best.name, f"diff{key}": float(diff.mean()), f"ci{key}": _interval(diff, draws)}
@@ -173,7 +241,7 @@ def _at(methods: Sequence[Method], name: str, test: Outcomes, alpha: float, draw
         versus[f"gap_closed{key}"] = float(diff.mean()) / above if above > 0 else None
     return {
         "oracle": float(oracle.mean()),
-        "ours": {"name": name, "chosen_on": "validation"},
+        "ours": {"name": names[0], "name_full": names[1], "chosen_on": "validation"},
         "vs_best": versus,
         "methods": {method.name: _row(method.found[alpha], alpha, oracle, draws) for method in methods},
     }

@@ -115,13 +115,13 @@ def _one(pool: str, name: str, count: int, seed: int, work: Path) -> Seen:
     assert len(known) == len(asked)
     seen = Seen(name, np.array([one.forced for one in known]), np.array([one.competence for one in known]))
     assert agent.adapter is not None
-    stages = {"sft": agent.adapter / "sft", "rl": agent.adapter}
-    for stage, adapter in stages.items():
-        if adapter.exists():
-            exams = examined(config, agent, asked, ALPHAS, work / stage, adapter=str(adapter))
-            seen.scores[stage], seen.right[stage] = columns(exams)
     calibration = Calibration.load(agent.assessor.options["calibration"])
-    seen.p = probabilities(calibration, seen.scores["rl"])
+    stages = {"sft": (agent.adapter / "sft", ALPHAS), "rl": (agent.adapter, examined_at(calibration))}
+    for stage, (adapter, alphas) in stages.items():
+        if adapter.exists():
+            exams = examined(config, agent, asked, alphas, work / stage, adapter=str(adapter))
+            seen.scores[stage], seen.right[stage] = columns({alpha: exams[alpha] for alpha in ALPHAS})
+    seen.p = probabilities(calibration, exams)
     learnt, checked = (make(count, part, 0) for part, count in OWN_ROWS.items())  # what an agent is trained on
     _outsiders(config, agent, seen, asked, (*learnt, *checked, *others(config, 0)), work)
     _insiders(config, agent, seen, asked, checked, work)
@@ -161,9 +161,17 @@ def columns(exams: Mapping[float, Sequence[Exam]]) -> tuple[Floats, Bools]:
     return scores, np.array([exam.right for exam in next(iter(exams.values()))])
 
 
-def probabilities(calibration: Calibration, scores: Floats, alphas: Sequence[float] = ALPHAS) -> Floats:
-    """What scores, (A, Q), mean."""
-    return np.array([[calibration(score, alpha) for score in row] for alpha, row in zip(alphas, scores, strict=True)])
+def examined_at(calibration: Calibration, alphas: Sequence[float] = ALPHAS) -> tuple[float, ...]:
+    """These preferences, and that which an agent is told when it judges itself, if it is always the same."""
+    return tuple(dict.fromkeys([*alphas, *([] if calibration.told is None else [calibration.told])]))
+
+
+def probabilities(
+    calibration: Calibration, exams: Mapping[float, Sequence[Exam]], alphas: Sequence[float] = ALPHAS
+) -> Floats:
+    """How sure an agent is at these preferences, (A, Q)."""
+    at = {alpha: exams[alpha if calibration.told is None else calibration.told] for alpha in alphas}
+    return np.array([[calibration(exam.score, alpha) for exam in each] for alpha, each in at.items()])
 
 
 def _outsiders(
@@ -211,10 +219,11 @@ def _outside(
     """Longer questions, and tasks that no agent has seen."""
     for name, tasks, count in (("longer", unseen.LONGER, OUTSIDE), ("unseen", unseen.UNSEEN, OUTSIDE // 2)):
         asked = unseen.questions(tasks, count, seed)
-        (low, middle), right = columns(examined_outside(config, agent, asked, (0.2, 0.5), work / name))
+        exams = examined_outside(config, agent, asked, examined_at(calibration, (0.2, 0.5)), work / name)
+        (low, *_), right = columns(exams)
         seen.outside[name] = {
             "questions": asked,
             "right": right,
             "refused": low <= SURE,
-            "p": probabilities(calibration, middle[None], (0.5,))[0],
+            "p": probabilities(calibration, exams, (0.5,))[0],
         }

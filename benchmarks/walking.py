@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from agents.messages import Card
-from agents.policies import Forward, Policy, View
+from agents.policies import Answer, Decline, Draft, Forward, Look, Policy, View
+from agents.profile import Profile
 from benchmarks.outcomes import Floats, Outcomes, Routed
 from topologies import Topology
 
@@ -20,11 +22,13 @@ def walk(
     policies: Mapping[str, Policy],
     topology: Topology,
     alpha: float,
+    profiles: Mapping[str, Profile] | None = None,
 ) -> tuple[Routed, list[tuple[int, ...]]]:
     """Send every question through the mesh.
 
     Args:
         policies: each agent's.
+        profiles: what agents tell of themselves, if they do.
 
     Raises:
         ValueError: nothing was recorded at this alpha, or not what a look costs.
@@ -32,44 +36,112 @@ def walk(
     Returns:
         What became of the questions, and whom each one met, the last of whom answered.
     """
-    place = {name: number for number, name in enumerate(outcomes.agents)}
-    cards = {name: Card(name, float(outcomes.costs[place[name]])) for name in outcomes.agents}
+    told = profiles or {}
+    cards = tuple(
+        Card(name, float(cost), profile=told.get(name))
+        for name, cost in zip(outcomes.agents, outcomes.costs, strict=True)
+    )
     if outcomes.looks is None or alpha not in outcomes.beliefs:
         raise ValueError(f"no confidences were recorded at alpha {alpha:g}; there are {sorted(outcomes.beliefs)}")
-    known = outcomes.beliefs[alpha]
-    paths, spent = [], np.zeros(len(outcomes))
-    for number in range(len(outcomes)):
-        met, forced = _path(known[:, number], place, cards, policies, topology, alpha)
-        paths.append(met)
-        for hop in met[:-1]:
-            look = outcomes.looks[hop, number]
-            spent[number] += outcomes.work[hop, number] if np.isnan(look) else look
-        if not forced:
-            spent[number] += np.nan_to_num(outcomes.looks[met[-1], number])
-    agent, everyone = np.array([met[-1] for met in paths]), np.arange(len(paths))
-    answered = outcomes.right[agent, everyone], outcomes.costs[agent], spent + outcomes.work[agent, everyone]
-    return Routed(agent, *answered), paths
+    places = {name: place for place, name in enumerate(outcomes.agents)}
+    world = _World(outcomes, places, cards, policies, topology, alpha, outcomes.beliefs[alpha], outcomes.looks)
+    walks = [_Walk(world, number) for number in range(len(outcomes))]
+    for each in walks:
+        each.visit(topology.entries()[0], None)
+    agent, everyone = np.array([each.met[-1] for each in walks]), np.arange(len(walks))
+    spent = np.array([each.spent for each in walks])
+    found = Routed(agent, outcomes.right[agent, everyone], outcomes.costs[agent], spent)
+    return found, [tuple(each.met) for each in walks]
 
 
-def _path(
-    known: Floats,
-    place: Mapping[str, int],
-    cards: Mapping[str, Card],
-    policies: Mapping[str, Policy],
-    topology: Topology,
-    alpha: float,
-) -> tuple[tuple[int, ...], bool]:
-    """Whom one question meets, and whether the last had no choice, so that it answers without a look."""
-    met: list[int] = []
-    at = topology.entries()[0]
-    while True:
-        met.append(place[at])
-        peers = tuple(cards[name] for name in topology.neighbours(at) if place[name] not in met)
-        if not peers or not policies[at].assesses:
-            return tuple(met), True
-        p = float(known[place[at]])
-        view = View(cards[at], alpha, None if math.isnan(p) else p, math.isnan(p), peers)
-        decision = policies[at].decide(view)
-        if not isinstance(decision, Forward):
-            return tuple(met), False
-        at = decision.peer
+@dataclass(frozen=True, slots=True)
+class _World:
+    outcomes: Outcomes
+    places: Mapping[str, int]
+    cards: tuple[Card, ...]
+    policies: Mapping[str, Policy]
+    topology: Topology
+    alpha: float
+    beliefs: Floats
+    looks: Floats
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What an agent has found out about a question."""
+
+    looked: bool = False
+    confidence: float | None = None
+    has_draft: bool = False
+    drafted: float | None = None
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One question's way: whom it has met, and what that has cost."""
+
+    world: _World
+    number: int
+    met: list[int] = field(default_factory=list)
+    spent: float = 0.0
+
+    def visit(self, name: str, reserve: float | None) -> bool:
+        """Have an agent decide until somebody has answered; False where it hands the question back."""
+        at, policy, seen = self.world.places[name], self.world.policies[name], _Seen()
+        self.met.append(at)
+        while True:
+            peers = self._peers(name)
+            if (not peers and reserve is None) or not policy.assesses:
+                return self._answer(at, seen)
+            if not seen.looked and not policy.staged:
+                self._look(at, seen)
+            match policy.decide(self._view(at, seen, peers, reserve)):
+                case Look():
+                    self._look(at, seen)
+                case Draft():
+                    self._draft(at, seen)
+                case Forward(peer, kept):
+                    if self.visit(peer, kept):
+                        return True
+                    self.met.append(at)
+                case Decline() if reserve is not None:
+                    return False
+                case Answer() | Decline():
+                    return self._answer(at, seen)
+
+    def _peers(self, name: str) -> tuple[Card, ...]:
+        places = (self.world.places[peer] for peer in self.world.topology.neighbours(name))
+        return tuple(self.world.cards[place] for place in places if place not in self.met)
+
+    def _view(self, at: int, seen: _Seen, peers: tuple[Card, ...], reserve: float | None) -> View:
+        return View(
+            self.world.cards[at],
+            self.world.alpha,
+            seen.confidence,
+            seen.looked and seen.confidence is None,
+            peers,
+            looked=seen.looked,
+            has_draft=seen.has_draft,
+            text=self.world.outcomes.questions[self.number].text,
+            reserve=reserve,
+            drafted=seen.drafted,
+        )
+
+    def _answer(self, at: int, seen: _Seen) -> bool:
+        if not seen.has_draft:
+            self.spent += float(self.world.outcomes.work[at, self.number])
+        return True
+
+    def _look(self, at: int, seen: _Seen) -> None:
+        """An agent that judges itself by its draft drafts; whoever answers then has its draft."""
+        outcomes, look = self.world.outcomes, float(self.world.looks[at, self.number])
+        seen.has_draft = math.isnan(look)
+        self.spent += float(outcomes.work[at, self.number]) if seen.has_draft else look
+        p = float(self.world.beliefs[at, self.number])
+        seen.looked, seen.confidence = True, None if math.isnan(p) else p
+
+    def _draft(self, at: int, seen: _Seen) -> None:
+        outcomes = self.world.outcomes
+        self.spent += float(outcomes.work[at, self.number])
+        likelihood = float(outcomes.signals["likelihood"][at, self.number])
+        seen.has_draft, seen.drafted = True, None if math.isnan(likelihood) else math.exp(min(likelihood, 0.0))

@@ -10,6 +10,7 @@ from agents.calibration import Calibration
 from agents.engines.base import Setup
 from agents.messages import Card
 from agents.node import Settings
+from agents.profile import Profile
 from agents.spec import AgentSpec, check
 from mesh.config import AgentConfig, MeshConfig
 
@@ -28,7 +29,7 @@ def agent_specs(config: MeshConfig, models_dir: Path | None = None) -> dict[str,
     """One spec for every agent of ``config``; calibration files are read here, so that they travel as values.
 
     Raises:
-        ConfigError: a plug-in's option is wrong, or a calibration cannot be read.
+        ConfigError: a plug-in's option is wrong, or a calibration or a profile cannot be read.
     """
     return {agent.name: agent_spec(config, agent, models_dir) for agent in config.agents}
 
@@ -44,7 +45,7 @@ def agent_spec(config: MeshConfig, agent: AgentConfig, models_dir: Path | None =
         if "mean_work" not in agent.model_fields_set:
             mean_work = options["calibration"]["meta"].get("mean_work") or mean_work
     spec = AgentSpec(
-        Card(agent.name, agent.cost, mean_work),
+        Card(agent.name, agent.cost, mean_work, profile=Profile.load(agent.profile) if agent.profile else None),
         Setup(agent.name, agent.model, agent.local_name, models_dir, agent.adapter, config.seed),
         (agent.engine.kind, dict(agent.engine.options)),
         (agent.policy.kind, dict(agent.policy.options)),

@@ -111,8 +111,9 @@ class AgentConfig(_Settings):
     ``cost`` is its normalised price per query in (0, 1]; ``mean_work`` the mean of prompt + 4 * generated
     tokens over its validation answers. A model is looked for as ``local_name`` in the models folder, then as
     hub id ``model``; a ``model`` that begins with ".", "/" or "~" is a folder. ``context`` (tokens) is the engine's
-    own where None. ``num_gpus: auto`` means one where the cluster has any and the engine can use it. ``num_cpus``
-    only reserves, and is 0 so that a laptop of 2 cores can hold five agents.
+    own where None. ``profile`` is a file that ``mesh bench routing --profiles`` writes. ``num_gpus: auto`` means one
+    where the cluster has any and the engine can use it. ``num_cpus`` only reserves, and is 0 so that a laptop of 2
+    cores can hold five agents.
     """
 
     name: Annotated[
@@ -127,6 +128,7 @@ class AgentConfig(_Settings):
     model: Annotated[str, AfterValidator(_model)] = ""
     local_name: str = ""
     adapter: File | None = Field(default=None, description="a path")
+    profile: File | None = Field(default=None, description="a path")
     policy: Annotated[Spec, Plugin(POLICIES, "policy", trial=True)] = Spec("refusal")
     assessor: Annotated[Spec, Plugin(ASSESSORS, "assessor", paths=("calibration",), trial=True)] = Spec("refusal")
     prompt: Style = "scenario"

@@ -85,6 +85,7 @@ def test_plug_ins_by_name() -> None:
         "refusal": "RefusalPolicy",
         "reliability": "Reliability",
         "bar": "Bar",
+        "reservation": "Reservation",
         "always": "Always",
     }
     assert {name: kind.__name__ for name, kind in ASSESSORS.items()} == {

@@ -138,7 +138,7 @@ def assessor(agent: AgentConfig) -> type[Assessor]:
 def scoring(config: MeshConfig, agent: AgentConfig, policy: type[Policy]) -> MeshConfig:
     """A mesh of this one agent, which reports its raw score and does what ``policy`` says."""
     raw = {**agent.assessor.written(), "calibration": {"kind": "score"}}
-    return alone(config, agent, assessor=raw, policy=f"{__name__}:{policy.__name__}")
+    return alone(config, agent, assessor=raw, policy=f"{policy.__module__}:{policy.__name__}")
 
 
 def agent_limits(config: MeshConfig, agent: AgentConfig) -> int:

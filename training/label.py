@@ -17,7 +17,7 @@ from training.sample import Experience
 
 SIZE = 10_000
 REHEARSAL = 0.5
-NONSENSE = 0.3
+NONSENSE = 0.1
 TRIES = 100  # draws for each lesson, before too few of one kind are taken for what there is
 _ROUNDING = 1e-9  # 0.3 of right answers are not below 1 - 0.7
 

@@ -25,7 +25,7 @@ def recipes(config: MeshConfig) -> tuple[int, SftRecipe, RlRecipe]:
     as many questions as one likes, has all weights of them trained; others get low-rank adapters.
     """
     if config.question_maker is not None:
-        return 200_000, SftRecipe(1.0, 5e-4, 64, rehearsal=0.35, width=64), RlRecipe(800, 1e-4, 32, 8)
+        return 240_000, SftRecipe(1.0, 5e-4, 64, rehearsal=0.35, width=64), RlRecipe(800, 1e-4, 32, 8, beta=0.03)
     adapters = {"at_once": 8, "rank": 16}
     return SIZE, SftRecipe(3.0, 2e-4, 32, **adapters), RlRecipe(300, 2e-5, 16, 8, **adapters)
 

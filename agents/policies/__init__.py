@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from agents.policies.base import Answer, Decision, Decline, Forward, Policy, View
+from agents.policies.base import Answer, Decision, Decline, Draft, Forward, Look, Policy, View
+from agents.policies.reservation import Reservation
 from agents.policies.threshold import Always, Bar, RefusalPolicy, Reliability
 
 POLICIES: dict[str, type[Policy]] = {
     "refusal": RefusalPolicy,
     "reliability": Reliability,
     "bar": Bar,
+    "reservation": Reservation,
     "always": Always,
 }
 
@@ -19,9 +21,12 @@ __all__ = [
     "Bar",
     "Decision",
     "Decline",
+    "Draft",
     "Forward",
+    "Look",
     "Policy",
     "RefusalPolicy",
     "Reliability",
+    "Reservation",
     "View",
 ]

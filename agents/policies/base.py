@@ -17,6 +17,10 @@ class View(Struct, frozen=True):
     forward to, in the topology's order: none that is down, visited, too dear or too short of context.
     ``budget`` is what is left of ``max_cost`` (None: unbounded). Whatever a policy does at random follows from
     ``seed``, which is the query's and the agent's.
+
+    The rest is for policies that are ``staged``: whether the agent has ``looked``, and whether it has drafted and how
+    sure it is of that (``drafted``); ``text`` is the question, ``reserve`` what those before would make of the query if
+    it came back (None: it cannot).
     """
 
     agent: Card
@@ -26,6 +30,19 @@ class View(Struct, frozen=True):
     neighbours: tuple[Card, ...]
     budget: float | None = None
     seed: int = 0
+    looked: bool = True
+    has_draft: bool = False
+    text: str = ""
+    reserve: float | None = None
+    drafted: float | None = None
+
+
+class Look(Struct, frozen=True):
+    """Assess oneself, then decide again; for policies that are ``staged``."""
+
+
+class Draft(Struct, frozen=True):
+    """Draft the answer, and judge it where the agent can; then decide again. For policies that are ``staged``."""
 
 
 class Answer(Struct, frozen=True):
@@ -33,24 +50,31 @@ class Answer(Struct, frozen=True):
 
 
 class Forward(Struct, frozen=True):
-    """Forward it to ``peer``, one of the view's neighbours."""
+    """Forward it to ``peer``, one of the view's neighbours; with a ``reserve``, the peer may hand it back if it cannot
+    do better than that.
+    """
 
     peer: str
+    reserve: float | None = None
 
 
 class Decline(Struct, frozen=True):
-    """Nobody here should answer it; legal only where the caller allows it, else the agent must answer."""
+    """Nobody from here on should answer it: it is handed back to whoever has a reserve, or to the caller where that one
+    allows it; else the agent must answer.
+    """
 
 
-Decision: TypeAlias = Answer | Forward | Decline
+Decision: TypeAlias = Look | Draft | Answer | Forward | Decline
 
 
 class Policy:
     """One decision rule. ``assesses`` is False where the decision needs no self-assessment,
-    ``needs_probability`` True where it needs a confidence, ``learns`` True where it wants outcomes.
+    ``needs_probability`` True where it needs a confidence, ``learns`` True where it wants outcomes, ``staged`` True
+    where it decides before there is any assessment, and asks for what it wants to know.
     """
 
     assesses: bool = True
+    staged: bool = False
     needs_probability: bool = False
     learns: bool = False
 

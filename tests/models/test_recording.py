@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from agents.calibration import Calibration
 from agents.errors import ConfigError
 from benchmarks.recording import Recording, app, looks_first
 from benchmarks.rows import read
-from mesh.config import load
+from mesh.config import alone, load
 from training.lab_questions import questions
 
 pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("default")]
@@ -51,8 +53,21 @@ def test_what_was_not_recorded_is_told(nano: Path, tmp_path: Path) -> None:
     Recording(load(nano), asked[:3], tmp_path, (0.2,), p_true=False).record()
     with pytest.raises(ConfigError, match=f"no reply to {asked[3].id!r} at alpha 0.5"):
         Recording(load(nano), asked, tmp_path, (0.2,), p_true=False).outcomes()
+    told = Recording(load(nano), asked[:3], tmp_path, (0.2, 0.8), p_true=False).outcomes().beliefs
+    assert told[0.2].tolist() == told[0.8].tolist()  # it is asked how sure it is at one preference, for all
+
+
+def test_an_agent_that_is_told_each_preference_is_asked_at_each(nano: Path, tmp_path: Path) -> None:
+    config, asked = load(nano), questions(4, "test", 0)
+    (agent,) = config.agents
+    document = Calibration.load(agent.assessor.options["calibration"]).to_json()
+    assert document.pop("told") in document["alphas"]
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(document))
+    config = alone(config, agent, assessor={"kind": "first_token", "calibration": str(other)})
+    Recording(config, asked, tmp_path, (0.2,), p_true=False).record()
     with pytest.raises(ConfigError, match=r"no reply to .* at alpha 0.8"):
-        Recording(load(nano), asked[:3], tmp_path, (0.8,), p_true=False).outcomes()
+        Recording(config, asked, tmp_path, (0.8,), p_true=False).outcomes()
 
 
 def test_an_agent_that_judges_otherwise_cannot_be_recorded() -> None:

@@ -41,7 +41,19 @@ from agents.messages import (
     Tick,
 )
 from agents.node import Node, Settings
-from agents.policies import Always, Answer, Decision, Decline, Forward, Policy, RefusalPolicy, Reliability, View
+from agents.policies import (
+    Always,
+    Answer,
+    Decision,
+    Decline,
+    Draft,
+    Forward,
+    Look,
+    Policy,
+    RefusalPolicy,
+    Reliability,
+    View,
+)
 from agents.prompts import REFUSAL, prompted
 from mesh.directory import Directory
 from topologies import TOPOLOGIES
@@ -730,3 +742,109 @@ def test_randomness_follows_from_the_seeds(seed: int) -> None:
     same = drawn("a", seed, 3)
     assert same == drawn("a", seed, 3)
     assert len({same, drawn("b", seed, 3), drawn("a", seed + 1, 3), drawn("a", seed, 4)}) == 4
+
+
+# ---------------------------------------------------------------------------------- staged policies
+
+
+class Staged(Policy):
+    """Decides as it is told, in turn; keeps the views."""
+
+    staged = True
+
+    def __init__(self, *decisions: Decision) -> None:
+        self.decisions, self.views = list(decisions), list[View]()
+
+    def decide(self, view: View) -> Decision:
+        self.views.append(view)
+        return self.decisions.pop(0)
+
+
+def staged(*decisions: Decision, checks: bool = True) -> tuple[Bench, Staged]:
+    policy = Staged(*decisions)
+    bench = Bench(policy, FirstToken(), prompt="scenario")
+    bench.node.checker = Likelihood() if checks else None
+    return bench, policy
+
+
+def test_a_staged_policy_forwards_before_any_work() -> None:
+    bench, policy = staged(Forward("b", 0.4))
+    said = bench.ask(reserve=0.3)
+    assert kinds(said) == ["Route"]
+    route = one(said, Route)
+    assert (route.agent, route.query.reserve, route.query.path[-1].prompt_tokens) == ("b", 0.4, 0)
+    view = policy.views[0]
+    assert (view.text, view.reserve, view.looked, view.has_draft, view.confidence) == ("why?", 0.3, False, False, None)
+
+
+def test_it_looks_and_then_drafts_as_it_wishes() -> None:
+    bench, policy = staged(Look(), Draft(), Answer())
+    judge = one(bench.ask(alpha=0.2), Judge).request
+    assert judge.messages == prompted(QUESTION, 0.2, "scenario")
+    request = one(bench(Scored(KEY, 0, Scores((math.log(0.2),), 20))), Generate).request
+    assert (request.messages, request.ban) == (QUESTION, REFUSAL)
+    said = bench.draft(Piece("4", 1, -0.1, 10), Piece("2", 1, -0.3, finish="stop"))
+    assert kinds(said) == ["Accepted", "Emit", "Emit", "End"]
+    hop = one(said, End).hop
+    assert (hop.verdict, hop.reason, hop.prompt_tokens, hop.generated_tokens) == ("answered", "", 30, 2)
+    assert hop.confidence == pytest.approx(math.exp(-0.2))
+    looked, drafted = policy.views[1:]
+    assert (looked.confidence, looked.looked, looked.has_draft) == (pytest.approx(0.8), True, False)
+    assert (drafted.confidence, drafted.drafted) == (pytest.approx(0.8), pytest.approx(math.exp(-0.2)))
+    assert bench.idle()
+
+
+def test_without_a_checker_a_draft_is_the_answer() -> None:
+    bench, policy = staged(Draft(), checks=False)
+    request = one(bench.ask(), Generate).request
+    assert (request.messages, request.ban) == (QUESTION, REFUSAL)
+    assert kinds(bench.draft(Piece("42", 1, None, 10))) == ["Accepted", "Emit"]
+    assert len(policy.views) == 1
+
+
+def test_what_comes_back_is_decided_anew_with_the_draft_in_hand() -> None:
+    bench, policy = staged(Draft(), Forward("b", 0.6), Answer())
+    bench.ask()
+    said = bench.draft(Piece("42", 1, -0.5, 10, "stop"))
+    assert kinds(said) == ["Route"]
+    back = Rejected(KEY, "b", "handed back", "", (Hop("b", "refused", None, 0.1),))
+    said = bench(back)
+    assert kinds(said) == ["Accepted", "Emit", "End"]
+    assert [hop.agent for hop in one(said, Accepted).hops] == ["a", "b"]
+    assert one(said, End).hop.reason == ""
+    assert [card.name for card in policy.views[-1].neighbours] == ["c"]
+    assert policy.views[-1].drafted == pytest.approx(math.exp(-0.5))
+    assert bench.idle()
+
+
+def test_what_others_can_do_better_is_handed_back() -> None:
+    bench, _ = staged(Look(), Decline())
+    bench.ask(reserve=0.5, path=(Hop("z", "refused"),))
+    said = bench(Scored(KEY, 0, Scores((-0.01,), 20)))
+    rejected = one(said, Rejected)
+    assert (rejected.reason, [(hop.agent, hop.verdict, hop.prompt_tokens) for hop in rejected.hops]) == (
+        "handed back",
+        [("a", "refused", 20)],
+    )
+    assert bench.idle()
+    bench, _ = staged(Decline())  # nobody to hand it back to: it answers
+    assert kinds(bench.ask()) == ["Generate"]
+
+
+def test_who_has_nobody_left_answers_with_its_draft() -> None:
+    bench, _ = staged(Draft(), Forward("b"))
+    bench.ask()
+    bench.draft(Piece("42", 1, -0.5, 10, "stop"))
+    hops = tuple(Hop(name, "failed", reason="busy") for name in "bcd")
+    assert kinds(bench(Rejected(KEY, "b", "busy", "", hops))) == ["Accepted", "Emit", "End"]
+    assert bench.idle()
+
+
+def test_a_draft_that_broke_off_is_none() -> None:
+    bench, policy = staged(Draft(), Answer())
+    bench.ask()
+    bench.draft(Piece("4", 1, -0.5, 10))
+    assert kinds(bench(DraftFailed(KEY, 1, "engine"))) == ["Route"]
+    said = bench(Rejected(KEY, "b", "busy", "", (Hop("b", "failed", reason="busy"),)))
+    assert policy.views[-1].has_draft is False
+    assert kinds(said) == ["Generate"]
