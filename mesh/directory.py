@@ -21,10 +21,12 @@ class Directory:
         """To whom ``name`` may forward; those behind a neighbour that is down stand in for it."""
         return self.topology.neighbours(name, down) if self.topology and name in self.cards else ()
 
-    def entries(self, first: str | None = None) -> tuple[str, ...]:
+    def entries(self, first: str | None = None, alone: bool = False) -> tuple[str, ...]:
         """Where a caller may begin, in order: ``first`` or the topology's entry, then whom to try without it; whoever
-        is down comes last.
+        is down comes last. ``alone``: nobody instead of ``first``.
         """
+        if first is not None and alone:
+            return (first,)
         names = self.topology.entries() if self.topology else ()
         names = tuple(sorted(names, key=self.down.__contains__))
         return names if first is None else (first, *(name for name in names if name != first))

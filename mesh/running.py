@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
@@ -31,6 +31,7 @@ from mesh.tracing import Trace
 from mesh.versions import Version
 
 log = logging.getLogger(__name__)
+M = TypeVar("M", bound=Mesh)
 EMBEDDED = "lab"  # the pool that is asked where no mesh is up
 _SUFFIX = "/@supervisor"
 _MARK = "--node-name=started-by-mesh-up"  # by which `down` knows the Ray that it may stop
@@ -106,8 +107,11 @@ class RunningControl:
         """Nothing: the mesh goes on."""
 
     async def _changed(self, call: Any) -> Directory:
-        self._known = None
         directory: Directory = await self._reach(call)
+        self._known, self._until = (
+            directory,
+            time.monotonic() + _FRESH_S,
+        )  # who asked meanwhile has heard of the old one
         return directory
 
     async def _reach(self, call: Any) -> Any:
@@ -183,12 +187,22 @@ def connect(name: str | None = None, address: str | None = None) -> Mesh:
     Raises:
         ConfigError: there is no such mesh, or several and no name.
     """
+    return connect_as(Mesh, name, address)
+
+
+def connect_as(kind: type[M], name: str | None = None, address: str | None = None) -> M:
+    """``connect``, with a class of its own that derives from ``Mesh``."""
     supervisor, info = _find(name, address)
 
     async def control() -> RunningControl:
         return RunningControl(info, supervisor)
 
-    return Mesh(info.config, control=control)
+    return kind(info.config, control=control)
+
+
+def find(name: str | None = None, address: str | None = None) -> Info:
+    """The running mesh of that name, or the only one. Raises ConfigError as ``connect``."""
+    return _find(name, address)[1]
 
 
 def default(tell: Callable[[str], object] = log.info) -> Mesh:

@@ -28,7 +28,7 @@ Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 def modules(*folders: str) -> list[str]:
     """Every module below these folders, as a path from the repository's root."""
     found = (path for folder in folders for path in (REPO / folder).rglob("*.py"))
-    return sorted(path.relative_to(REPO).as_posix() for path in found)
+    return sorted(path.relative_to(REPO).as_posix() for path in found if "_pb2" not in path.stem)  # made by the build
 
 
 def source(path: str) -> str:
@@ -157,6 +157,7 @@ ONLY_IN = {  # libraries -> where they may be imported, and why there
         "training/": "models are trained there",
         "benchmarks/baselines/": "learnt baselines",
     },
+    "fastapi starlette grpc": {"mesh/ingress/": "what is served over HTTP and gRPC"},
     "sklearn": {"training/": "calibration maps are fitted there", "benchmarks/": "baselines and their scores"},
 }
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from agents.engines.scripted import ScriptedEngine
-from agents.errors import ConfigError, EngineError, MeshClosed, MeshError, QueryError
+from agents.errors import ConfigError, EngineError, MeshClosed, MeshError, NoAgentLeft, QueryError
 from agents.messages import Key
 from mesh import Mesh, Reply
 from mesh.supervisor import Rules
@@ -416,3 +416,15 @@ def test_a_query_is_forwarded_no_further_than_it_may(most: int, answers: str) ->
         reply = mesh.ask("Why?", max_hops=most)
     assert (reply.agent, reply.path[-1].reason) == (answers, "forced")
     assert len(reply.path) == min(most, 2) + 1
+
+
+def test_an_agent_asked_alone_has_no_stand_in() -> None:
+    """``entry`` with ``max_hops=0``: where that one fails, nobody else answers in its name."""
+    source = pool("refusal", agents=3, engine={"refuse": 0.0})
+    source["agents"][1]["engine"] = {"fail": 1.0}
+    with Mesh.from_yaml(source) as mesh:
+        assert mesh.ask("Why?", entry="a1").agent != "a1"
+        with pytest.raises(NoAgentLeft, match="a1 failed") as caught:
+            mesh.ask("Why?", entry="a1", max_hops=0)
+        assert [hop.agent for hop in caught.value.hops] == ["a1"]
+        assert mesh.ask("Why?", max_hops=0).agent == "a0"

@@ -1,0 +1,106 @@
+"""``mesh serve`` and ``mesh key``. What is heavy is imported once it is needed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from agents.errors import ConfigError
+from mesh.config import load
+from mesh.ingress.keys import gather_keys, new_key
+from mesh.ingress.limits import read_limits
+from mesh.ingress.settings import Settings
+from mesh.options import Address, ModelsDir
+from mesh.terminal import say
+
+
+def serve(
+    pool: Annotated[
+        str | None, typer.Argument(help="A ready pool or a YAML file, started for the server; else the running mesh.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Which running mesh, where there are several; of a POOL, what to call its mesh.")
+    ] = None,
+    address: Address = None,
+    host: Annotated[str, typer.Option(help="Where to listen; other than this machine only with keys.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port of HTTP.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(help="The port of gRPC; 0: none.")] = 0,
+    replicas: Annotated[int, typer.Option(help="How many processes serve.")] = 1,
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="File of hashed API keys (see `mesh key`); MESH_USER_KEYS and MESH_ADMIN_KEYS add to them."),
+    ] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option(help="NAME=NUMBER, several times: body_bytes, streams, queue_s, ...")
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Listen anywhere without keys.")] = False,
+    models_dir: ModelsDir = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Write the file for `serve deploy` and KubeRay, and end.")
+    ] = False,
+) -> None:
+    """Serve a mesh over HTTP, as OpenAI's clients expect it, until Ctrl-C."""
+    config = None if pool is None else load(pool)  # what is wrong is told before Ray is touched
+    mesh = name or (config.name if config else "")
+    found = gather_keys(keys, os.environ)
+    settings = Settings(mesh, host, port, grpc_port, replicas, found, read_limits(limit or ()), insecure)
+    if print_config:
+        from mesh.ingress.deploy import written
+
+        typer.echo(written(settings, pool, keys, models_dir), nl=False)
+        return
+    from mesh import running
+
+    if pool is not None:
+        running.up(pool, name=mesh, address=address, models_dir=models_dir)
+    else:
+        if models_dir:
+            raise ConfigError(f"models_dir: {models_dir}; a running mesh has its own; give a POOL to start one")
+        settings = replace(settings, mesh=running.find(name, address).name)
+    try:
+        _serve_until_told(settings)
+    finally:
+        if pool is not None:
+            running.down(settings.mesh, address)
+
+
+def key(
+    name: Annotated[str, typer.Argument(help="Whose it is.")],
+    role: Annotated[Literal["user", "admin"], typer.Option(help="What it may do.")] = "user",
+) -> None:
+    """Make an API key: its line for the key file goes to stdout, the key itself, once, to stderr."""
+    made, line = new_key(name, role)
+    typer.echo(line)
+    say(made)
+
+
+def _serve_until_told(settings: Settings) -> None:
+    from mesh.ingress import serving
+
+    ended = threading.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda *_: ended.set())
+    serving.start(settings)  # where it cannot, nothing of it stays: it must not end what somebody else serves
+    try:
+        _tell(settings)
+        ended.wait()
+        say("ending")
+    finally:
+        serving.stop(settings)
+
+
+def _tell(settings: Settings) -> None:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    say(
+        f"mesh {settings.mesh} is served at http://{host}:{settings.port}/v1 (web page: http://{host}:{settings.port}/)"
+    )
+    if settings.grpc_port:
+        say(f"gRPC at {host}:{settings.grpc_port}")
+    if not settings.keys:
+        say("without API keys: " + ("whoever reaches it may use it" if settings.insecure else "for this machine only"))

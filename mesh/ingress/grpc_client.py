@@ -1,0 +1,106 @@
+"""A mesh elsewhere, asked over gRPC: what ``mesh ask --grpc`` uses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import grpc
+
+from agents.errors import ConfigError, DeadlineExceeded, MeshClosed, MeshError, NoAgentLeft, QueryError
+from agents.messages import Hop, Reply
+from mesh.ingress import mesh_pb2 as pb
+from mesh.ingress.mesh_pb2_grpc import MeshStub
+
+KEY = "MESH_API_KEY"
+_REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+_ERRORS: dict[Any, type[MeshError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: QueryError,
+    grpc.StatusCode.NOT_FOUND: QueryError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.ABORTED: NoAgentLeft,
+    grpc.StatusCode.UNAVAILABLE: MeshClosed,
+}
+
+
+class Remote:
+    """Asks the server at ``target``, HOST:PORT.
+
+    Args:
+        key: an API key; default: the environment's MESH_API_KEY.
+    """
+
+    def __init__(self, target: str, key: str | None = None) -> None:
+        host, colon, port = target.rpartition(":")
+        if not (host and colon and port.isdigit()):
+            raise ConfigError(f"grpc: {target!r}; it must be HOST:PORT")
+        key = key or os.environ.get(KEY)
+        self._target, self._metadata = target, (("authorization", f"Bearer {key}"),) if key else ()
+        self._channel = grpc.insecure_channel(target)
+        self._stub = MeshStub(self._channel)
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    def stream(self, query: str, alpha: float | None = None, **options: Any) -> Iterator[str | Reply]:
+        """As ``Mesh.stream``: the text as it comes, then the reply.
+
+        Raises:
+            QueryError, ConfigError, DeadlineExceeded, NoAgentLeft, MeshClosed: what the server says.
+        """
+        given = {**options, **({} if alpha is None else {"alpha": alpha})}
+        try:
+            asked = pb.Query(messages=[pb.Message(role="user", content=query)], **given)
+        except (TypeError, ValueError) as error:
+            raise QueryError(f"options: {given}; {error}") from None
+        call = self._stub.AskStream(asked, metadata=self._metadata)
+        try:
+            for piece in call:
+                yield unpacked(piece.reply) if piece.WhichOneof("what") == "reply" else piece.text
+        except grpc.RpcError as error:
+            raise self._told(error) from None
+        finally:
+            call.cancel()
+
+    def _told(self, error: Any) -> MeshError:
+        code, words = error.code(), error.details()
+        if code in _REFUSED:
+            return ConfigError(f"{KEY}: {words}")
+        return _ERRORS.get(code, MeshError)(f"{self._target}: {words}" if code not in _ERRORS else words)
+
+
+def unpacked(reply: Any) -> Reply:
+    """A reply from protobuf."""
+    path = tuple(
+        Hop(
+            hop.agent,
+            hop.verdict,
+            hop.confidence if hop.HasField("confidence") else None,
+            hop.seconds,
+            hop.prompt_tokens,
+            hop.generated_tokens,
+            hop.full_cost,
+            hop.reason,
+        )
+        for hop in reply.path
+    )
+    return Reply(
+        reply.id,
+        reply.text,
+        reply.agent,
+        reply.alpha,
+        reply.cost,
+        reply.full_cost,
+        path,
+        reply.seconds,
+        reply.first_token_s if reply.HasField("first_token_s") else None,
+        reply.attempts,
+        reply.finish,
+    )

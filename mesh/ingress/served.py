@@ -1,0 +1,42 @@
+"""The mesh as a server needs it: who is in it, and telling a path what became of a reply that another replica gave."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from agents.messages import Reply
+from mesh.client import Mesh
+from mesh.directory import Directory
+
+_FRESH_S = 0.5  # how old a status may be: every agent is asked for it
+
+
+class ServedMesh(Mesh):
+    """A ``Mesh`` with what only servers ask for."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._rows: list[dict[str, Any]] = []
+        self._seen, self._looking = float("-inf"), asyncio.Lock()
+
+    async def members(self) -> Directory:
+        """Who is in it, and who may forward to whom. Raises MeshClosed where it is down."""
+        if self._control is None:
+            await asyncio.to_thread(self.start)
+        return await asyncio.wrap_future(self._submit(self._running.directory))
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """``status``, at most half a second old."""
+        async with self._looking:
+            if time.monotonic() - self._seen > _FRESH_S:
+                self._rows = await asyncio.wrap_future(self._submit(self._running.status))
+                self._seen = time.monotonic()
+            return self._rows
+
+    async def judge(self, reply: Reply, right: bool) -> None:
+        """Tell those on a reply's path that learn whether it was right."""
+        running = self._running
+        self._trace("feedback", id=reply.id, right=right)
+        await asyncio.wrap_future(self._submit(self._tell_path, running, reply, right))

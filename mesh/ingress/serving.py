@@ -1,0 +1,136 @@
+"""Starts and ends a server: a Ray Serve application whose replicas all ask one running mesh."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import ray
+from ray import serve
+
+from agents.actor import NAMESPACE
+from agents.errors import ConfigError, MeshError
+from mesh.ingress.door import Door
+from mesh.ingress.http import application
+from mesh.ingress.keys import Keys
+from mesh.ingress.ledger import SUFFIX, Ledger, SharedLedger
+from mesh.ingress.meters import RayMeters
+from mesh.ingress.served import ServedMesh
+from mesh.ingress.settings import Settings
+from mesh.running import connect_as
+
+log = logging.getLogger(__name__)
+APP = "mesh"
+_CALLS = 20_000  # of Serve's own bounds, so that ours are the ones that callers meet
+
+
+class Replica:
+    """One ingress replica. Made a deployment by ``deployment``."""
+
+    def __init__(self, settings: Settings) -> None:
+        logging.getLogger("mesh").setLevel(logging.INFO)
+        self._settings = settings
+
+    def __serve_build_asgi_app__(self) -> Any:
+        return application(self._door, self._settings.local_only)
+
+    @contextlib.asynccontextmanager
+    async def _door(self) -> AsyncIterator[Door]:
+        settings = self._settings
+        mesh = await asyncio.to_thread(connect_as, ServedMesh, settings.mesh)
+        meters = RayMeters(settings.mesh, serve.get_replica_context().replica_tag.rpartition("#")[2])
+        ledger = SharedLedger(settings.mesh)
+        door = Door(mesh, ledger, Keys(settings.keys), settings.limits, settings.replicas, meters)
+        try:
+            async with _grpc(door, settings):
+                yield door
+        finally:
+            await asyncio.to_thread(mesh.close)
+
+
+def _grpc(door: Door, settings: Settings) -> contextlib.AbstractAsyncContextManager[Any]:
+    if not settings.grpc_port:
+        return contextlib.nullcontext()
+    from mesh.ingress.grpc_server import grpc_server
+
+    return grpc_server(door, settings.host, settings.grpc_port)
+
+
+def deployment(settings: Settings) -> serve.Application:
+    """The Serve application for a running mesh."""
+    options: dict[str, Any] = {
+        "name": "ingress",
+        "num_replicas": settings.replicas,
+        "max_ongoing_requests": _CALLS,
+        "ray_actor_options": {"num_cpus": 0},
+        "health_check_period_s": 5.0,
+        "graceful_shutdown_timeout_s": 10.0,
+    }
+    made: serve.Application = serve.deployment(serve.ingress()(Replica), **options).bind(settings)
+    return made
+
+
+def open_ledger(mesh: str) -> None:
+    """See to it that the mesh has a ledger; ``mesh down`` ends it with the rest."""
+    options = {"name": mesh + SUFFIX, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
+    ray.remote(Ledger).options(**options, num_cpus=0, max_restarts=-1, max_concurrency=_CALLS).remote()
+
+
+def start(settings: Settings) -> None:
+    """Serve a mesh that runs on the cluster to which this process is connected.
+
+    Raises:
+        ConfigError: something else is served on this cluster, or listens on a port.
+        MeshError: the replicas do not come up.
+    """
+    _check_free(settings)
+    open_ledger(settings.mesh)
+    http = {"host": settings.host, "port": settings.port}
+    quiet = {"enable_access_log": False}
+    serve.start(proxy_location="HeadOnly", http_options=http, logging_config=quiet)
+    try:
+        serve.run(deployment(settings), name=APP, route_prefix="/")
+    except RuntimeError as error:
+        stop(settings)
+        raise MeshError(f"the server does not come up: {error}") from None
+    except BaseException:
+        stop(settings)
+        raise
+
+
+def stop(settings: Settings) -> None:
+    """End the server, not its mesh."""
+    if ray.is_initialized():
+        with contextlib.suppress(Exception):  # whatever of it is gone already
+            serve.delete(APP)
+            if not serve.status().applications:
+                serve.shutdown()
+        with contextlib.suppress(ValueError):
+            ray.kill(ray.get_actor(settings.mesh + SUFFIX, namespace=NAMESPACE))
+
+
+def _check_free(settings: Settings) -> None:
+    if apps := list(serve.status().applications):
+        raise ConfigError(
+            f"serve: this Ray cluster serves {', '.join(apps)} already, and can serve one mesh at a time; end it "
+            "(Ctrl-C in its `mesh serve`, or `serve shutdown`), or use another cluster (--address)"
+        )
+    for field, port in (("port", settings.port), ("grpc_port", settings.grpc_port)):
+        if port and (why := _taken(settings.host, port)):
+            raise ConfigError(f"{field}: {port}; nobody else may listen there ({why})")
+
+
+def _taken(host: str, port: int) -> str:
+    """Why one cannot listen there; empty where one can."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, proto) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

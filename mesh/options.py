@@ -1,0 +1,20 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Pool = Annotated[
+    str | None, typer.Option(help="A ready pool (see `mesh pools`) or a YAML file; else the running mesh, or the lab.")
+]
+Name = Annotated[str | None, typer.Option(help="Which running mesh, where there are several.")]
+Address = Annotated[
+    str | None, typer.Option(help="The Ray cluster; default: RAY_ADDRESS, else the one that runs here.")
+]
+ModelsDir = Annotated[
+    Path | None, typer.Option(help="Folder where models are looked for before the hub; default: MESH_MODELS.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
