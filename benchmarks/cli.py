@@ -171,62 +171,25 @@ def ablations(
 
 @app.command()
 def routing(
-    pool: Annotated[str, typer.Option(help="A pool with questions of its own.")] = "lab-mesh",
+    pool: Annotated[
+        str, typer.Option(help="A pool with questions of its own, or replay:FILE, recorded rows.")
+    ] = "lab-mesh",
     count: Annotated[int, typer.Option("--questions", min=100, help="Asked of every agent.")] = 4000,
     alpha: Annotated[list[float] | None, typer.Option(help="May be repeated; default: 0.2, 0.5, 0.8.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the questions, the routers and the bootstrap.")] = 1,
     baseline: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
     work: Work = None,
     told: Annotated[Path | None, typer.Option("--profiles", help="Folder for the profiles that agents learn.")] = None,
+    texts: Annotated[list[str] | None, typer.Option(help="Question file for rows of ids; may be repeated.")] = None,
+    tasks: Annotated[bool, typer.Option(help="Of recorded rows, let everybody read the task's name.")] = True,
     out: Out = None,
 ) -> None:
     """Utility against every known way to route: same pool, same questions, same rows to learn from."""
-    from tempfile import TemporaryDirectory
+    if pool.startswith("replay:"):
+        from benchmarks.replay_command import run
 
-    from benchmarks.results import HERE, publish
-    from benchmarks.routing import (
-        ALPHAS,
-        baselines,
-        chosen,
-        decomposed,
-        figures,
-        keep_profiles,
-        lab_outcomes,
-        planes,
-        tried,
-        ways,
-    )
-    from benchmarks.routing_figures import draw, table
-    from mesh.config import load
-    from mesh.query import check_alpha
-    from mesh.terminal import print_table, say
+        rows = Path(pool.removeprefix("replay:"))
+        return run(rows, texts or (), tasks, alpha or (), seed, baseline or (), told, out)
+    from benchmarks.lab_command import run as run_lab
 
-    config, alphas = load(pool), [check_alpha(each) for each in sorted(alpha or ALPHAS)]
-    with TemporaryDirectory() as passing:
-        train, validation, test = lab_outcomes(config, count, seed, alphas, work or Path(passing), say)
-    topology = config.build_topology()
-    mine = ways(train, validation, topology, alphas)
-    known = tried(mine, validation, topology, alphas)
-    best = chosen(known, False), chosen(known, True)
-    if told is not None:
-        keep_profiles(mine[best[1]].profiles or {}, told)
-    methods = [
-        *tried(mine, test, topology, alphas),
-        *baselines(train, validation, test, alphas, seed, baseline or (), say),
-    ]
-    result = {
-        "bench": "routing",
-        "pool": config.name,
-        "seed": seed,
-        **figures(methods, best, test, alphas, seed),
-        "planes": planes(methods, test),
-        "missing": {
-            name: decomposed(mine[name], next(m for m in methods if m.name == name), test, alphas, seed)
-            for name in dict.fromkeys(best)
-        },
-    }
-    print_table(table(result))
-    folder = out or HERE / "results"
-    folder.mkdir(parents=True, exist_ok=True)
-    draw(methods, test, best[0], folder / "routing.png")
-    publish("routing", result, seed, out)
+    run_lab(pool, count, alpha or (), seed, baseline or (), work, told, out)

@@ -109,8 +109,8 @@ def baselines(
         router = BASELINES[name]()
         try:
             router.fit(train, validation, seed)
-        except ConfigError:  # it needs what was not recorded
-            done(f"{name}, left out")
+        except ConfigError as error:  # it needs what was not recorded
+            done(f"{name}, left out: {error}")
             continue
         by_alpha = {}
         for alpha in alphas:

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from agents.errors import ConfigError
 from benchmarks.baselines.base import Embedding
 from benchmarks.baselines.cascade import FIRST, Cascade, run, search, stakes
 from benchmarks.outcomes import Asked, Drafts, Floats, Ints, Outcomes
@@ -40,7 +41,9 @@ class FrugalGPT:
         self._full = full
 
     def fit(self, train: Outcomes, validation: Outcomes, seed: int = 0) -> None:
-        """See ``Router``."""
+        """See ``Router``. Raises ``ConfigError`` where no drafts are recorded."""
+        if not any(text for texts in train.texts for text in texts):
+            raise ConfigError("frugalgpt reads drafts, which these outcomes do not have: record them, or leave it out")
         rng = np.random.default_rng(seed)
         self._embedding, self._looks = Embedding(DIRECTIONS, seed), _Looks(train.texts, seed)
         self._accuracy = train.right.mean(axis=1)

@@ -37,7 +37,7 @@ def test_without_texts_ids_stand_for_questions(tmp_path: Path) -> None:
     write(given, path, texts=False)
     told = path.read_text()
     assert not any(word in told for word in ('"question"', '"response"', given.questions[0].text))
-    with pytest.raises(ConfigError, match=r"ids.jsonl:1: broken row: KeyError\('1-0'\)"):
+    with pytest.raises(ConfigError, match=r"ids.jsonl:1: broken row: .*question '1-0' has no text here"):
         read(path)
     assert read(path, {question.id: question for question in given.questions}).questions == given.questions
 
@@ -83,4 +83,31 @@ def test_every_agent_is_in_every_row(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     prices_path(path).write_text('{"a": {"cost": 0.1}, "b": {"cost": 0.2}}')
     with pytest.raises(ConfigError, match="row 2 has nothing of b"):
+        read(path)
+
+
+def test_an_id_stands_there_once_and_a_line_ends_where_json_lines_end(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = json.dumps({"id": "x", "question": "one\u2028line", "scores": {"a": 1}}, ensure_ascii=False) + "\n"
+    prices_path(path).write_text('{"a": {"cost": 0.1}}')
+    path.write_text(row, encoding="utf-8")
+    assert read(path).questions[0].text == "one\u2028line"
+    path.write_text(row * 2, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"rows.jsonl:2: id 'x' stands there twice"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("price", "told"),
+    [
+        ({"cost": 0}, r"cost of 'a' is 0; it must be a number in \(0, 1\]"),
+        ({"cost": "1"}, "cost of 'a' is '1'"),
+        ({"input_price": 0.5}, "output_price of 'a' is None; it must be a number above 0"),
+    ],
+)
+def test_a_price_that_is_none_is_told(tmp_path: Path, price: object, told: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "x", "question": "?", "scores": {"a": 1}}\n')
+    prices_path(path).write_text(json.dumps({"a": price}))
+    with pytest.raises(ConfigError, match=f"rows.prices.json: {told}"):
         read(path)

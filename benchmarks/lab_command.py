@@ -1,0 +1,75 @@
+"""``mesh bench routing`` on a pool with questions of its own: agents are asked, ways are held to what they did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.results import HERE, publish
+from benchmarks.routing import (
+    ALPHAS,
+    baselines,
+    chosen,
+    decomposed,
+    figures,
+    keep_profiles,
+    lab_outcomes,
+    planes,
+    tried,
+    ways,
+)
+from benchmarks.routing_figures import draw, table
+from mesh.config import load
+from mesh.query import check_alpha
+from mesh.terminal import print_table, say
+
+
+def run(
+    pool: str,
+    count: int,
+    alphas: Sequence[float],
+    seed: int,
+    names: Sequence[str],
+    work: Path | None,
+    told: Path | None,
+    out: Path | None,
+) -> None:
+    """Ask, measure, print the table, and publish as ``routing``.
+
+    Args:
+        count: questions asked of every agent.
+        names: of baselines; none: all.
+        work: folder for what agents reply; None: a passing one.
+        told: folder for the profiles that agents learn.
+        out: folder of the result.
+    """
+    config, alphas = load(pool), [check_alpha(each) for each in sorted(alphas or ALPHAS)]
+    with TemporaryDirectory() as passing:
+        train, validation, test = lab_outcomes(config, count, seed, alphas, work or Path(passing), say)
+    topology = config.build_topology()
+    mine = ways(train, validation, topology, alphas)
+    known = tried(mine, validation, topology, alphas)
+    best = chosen(known, False), chosen(known, True)
+    if told is not None:
+        keep_profiles(mine[best[1]].profiles or {}, told)
+    methods = [
+        *tried(mine, test, topology, alphas),
+        *baselines(train, validation, test, alphas, seed, names, say),
+    ]
+    result = {
+        "bench": "routing",
+        "pool": config.name,
+        "seed": seed,
+        **figures(methods, best, test, alphas, seed),
+        "planes": planes(methods, test),
+        "missing": {
+            name: decomposed(mine[name], next(m for m in methods if m.name == name), test, alphas, seed)
+            for name in dict.fromkeys(best)
+        },
+    }
+    print_table(table(result))
+    folder = out or HERE / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    draw(methods, test, best[0], folder / "routing.png")
+    publish("routing", result, seed, out)
