@@ -172,7 +172,7 @@ def ablations(
 @app.command()
 def routing(
     pool: Annotated[
-        str, typer.Option(help="A pool with questions of its own, or replay:FILE, recorded rows.")
+        str, typer.Option(help="A pool with questions of its own, or replay:FILE, or a name in MESH_DATA.")
     ] = "lab-mesh",
     count: Annotated[int, typer.Option("--questions", min=100, help="Asked of every agent.")] = 4000,
     alpha: Annotated[list[float] | None, typer.Option(help="May be repeated; default: 0.2, 0.5, 0.8.")] = None,

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.errors import ConfigError
+from agents.errors import ConfigError, QueryError
 from benchmarks.outcomes import Floats, Ints, Outcomes
 from benchmarks.rows import Row, agents_of, as_outcomes, column, prices, prices_path, read_rows, shares
-from mesh.questions import Question, place, read_questions
+from mesh.questions import Question, find_questions, place, read_questions
 
 PREFIX = "replay:"
 BY_CALL = ("cost", "work", "look")  # columns that claim to be measured call by call
@@ -59,7 +59,7 @@ def load(path: Path, texts: Sequence[str] = (), tasks: bool = True) -> Replay:
     """Read a recorded pool.
 
     Args:
-        path: rows, as ``benchmarks/rows.py`` reads them.
+        path: rows, as ``benchmarks/rows.py`` reads them; a file, or a name in MESH_DATA.
         texts: question files, or names in MESH_DATA, for rows that have ids only.
         tasks: whether everybody, baselines and ours alike, may read the name of a question's task before its text.
 
@@ -67,8 +67,10 @@ def load(path: Path, texts: Sequence[str] = (), tasks: bool = True) -> Replay:
         ConfigError: there is no such file, a row is broken or its text is nowhere (names file and id), there are no
             prices, a column of costs never changes, or a part has too few rows.
     """
-    if not path.is_file():
-        raise ConfigError(f"pool: there is no file {path}; give replay:FILE, with rows as `mesh record` writes them")
+    try:
+        path = find_questions(path)
+    except QueryError as error:
+        raise ConfigError(f"pool {PREFIX}{path}, rows as `mesh record` writes them: {error}") from error
     known = {row.id: row for name in texts for row in read_questions(name)[0]}
     found = [(_shown(question, tasks), cells) for question, cells in read_rows(path, known)]
     names = agents_of(found)

@@ -56,7 +56,11 @@ def run(
     from mesh.terminal import print_note, print_table, say
 
     replay = load(path, texts, tasks)
-    say(f"{path.name}: " + ", ".join(f"{count} {part}" for part, count in replay.parts.items()) + " rows, by their ids")
+    say(
+        f"{replay.name}: "
+        + ", ".join(f"{count} {part}" for part, count in replay.parts.items())
+        + " rows, by their ids"
+    )
     result, methods, test, found = measure(replay, sorted(alphas or ALPHAS), seed, names, say)
     result["task_names"] = "read" if tasks else "hidden"
     print_table(table(result))

@@ -35,9 +35,8 @@ def write(name: str, result: dict[str, Any], seed: int | None, folder: Path) -> 
 
 def provenance(seed: int | None) -> dict[str, Any]:
     """The command, commit, seed, hardware and versions behind a number; paths are cut to their last part."""
-    words = [Path(word).name if os.path.isabs(word) else word for word in sys.argv]
     return {
-        "command": shlex.join(words),
+        "command": shlex.join(map(_short, sys.argv)),
         "commit": _git("rev-parse", "--short", "HEAD")
         + ("+changes" if _git("status", "--porcelain", "--", ":/", _BUT_RESULTS) else ""),
         "seed": seed,
@@ -46,6 +45,12 @@ def provenance(seed: int | None) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
     }
+
+
+def _short(word: str) -> str:
+    """A path, or what stands behind a colon as in ``replay:PATH``, cut to its last part."""
+    before, colon, path = word.rpartition(":")
+    return f"{before}{colon}{Path(path).name}" if os.path.isabs(path) else word
 
 
 def _hardware() -> dict[str, Any]:

@@ -87,8 +87,14 @@ def test_parts_follow_from_ids_alone(replay: Replay) -> None:
 def test_a_part_of_few_rows_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"few.jsonl: \w+ has \d+ of its 30 rows; it must have 20"):
         load(written(tmp_path / "few.jsonl", scored(30), PRICES))
-    with pytest.raises(ConfigError, match=r"there is no file .*none.jsonl; give replay:FILE"):
-        load(tmp_path / "none.jsonl")
+
+
+def test_rows_are_a_file_or_a_name_in_mesh_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESH_DATA", str(tmp_path))
+    written(tmp_path / "rows.jsonl", scored(), PRICES)
+    assert load(Path("rows")).name == "rows"
+    with pytest.raises(ConfigError, match=r"pool replay:none, rows as .*: questions 'none': there is no such file"):
+        load(Path("none"))
 
 
 def test_prices_alone_are_prices_per_call(replay: Replay) -> None:
@@ -275,13 +281,26 @@ def test_recorded_confidences_are_no_estimates(tmp_path: Path) -> None:
         measure(own, (0.2,), 0, ("smallest",), lambda _: None)
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path / "made_up.jsonl", scored(), PRICES)
-    args = ["routing", "--pool", f"replay:{path}", "--baseline", "smallest", "--alpha", "0.5", "--out", str(tmp_path)]
-    done = CliRunner().invoke(app, args)
+    args = [
+        "mesh",
+        "routing",
+        "--pool",
+        f"replay:{path}",
+        "--baseline",
+        "smallest",
+        "--alpha",
+        "0.5",
+        "--out",
+        str(tmp_path),
+    ]
+    monkeypatch.setattr("sys.argv", args)
+    done = CliRunner().invoke(app, args[1:])
     assert done.exit_code == 0, done.output
     last = done.stdout.strip().splitlines()[-1]
     result = json.loads(last.removeprefix("RESULT "))
+    assert str(tmp_path) not in (tmp_path / "routing_made_up.json").read_text()
     assert json.loads((tmp_path / "routing_made_up.json").read_text())["result"] == result
     assert set(result["alphas"]["0.5"]["methods"]) > {"smallest", "best-single"}
     assert (tmp_path / "routing_made_up.png").stat().st_size > 10_000
