@@ -28,7 +28,7 @@ STATUSES = {  # every status that a caller may get besides 200
     404: "no such path, model, agent or query",
     405: "another method is meant",
     408: "the request took too long to arrive",
-    409: "there is an agent of that name already",
+    409: "there is an agent of that name already, or the reply has been judged otherwise",
     413: "the body is too large",
     415: "the body is not application/json",
     429: "too many requests, or streams at once, with this key: Retry-After tells when",
@@ -39,6 +39,7 @@ STATUSES = {  # every status that a caller may get besides 200
 }
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _BUSY_S = 1.0
+_LONGEST = 1_000  # characters of a message: gRPC sends it in headers
 
 
 class Refused(MeshError):
@@ -54,6 +55,7 @@ class Refused(MeshError):
     def __init__(
         self, status: int, code: str, message: str, param: str | None = None, retry_after_s: float | None = None
     ) -> None:
+        message = message if len(message) <= _LONGEST else message[: _LONGEST - 1] + "…"
         super().__init__(message)
         self.status, self.code, self.message, self.param, self.retry_after_s = (
             status, code, message, param, retry_after_s,
@@ -99,8 +101,9 @@ def refusal(error: BaseException, asked: str = "messages") -> Refused:
     """
     if isinstance(error, Refused):
         return error
+    rays = any(kind.__module__.partition(".")[0] == "ray" for kind in type(error).__mro__)
     for kind, status, code in _CODES:
-        if isinstance(error, kind):
+        if isinstance(error, kind) and not rays:  # whose text tells addresses and file names
             message = str(error)
             if status == 400 and message.startswith("query"):
                 message = asked + message.removeprefix("query")
