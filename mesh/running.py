@@ -126,7 +126,10 @@ class RunningControl:
             try:
                 return await getattr(self._supervisor, method).remote(*args)
             except ray.exceptions.RayActorError:
-                self._supervisor = ray.get_actor(self._name + _SUFFIX, namespace=NAMESPACE)
+                found = ray.get_actor(self._name + _SUFFIX, namespace=NAMESPACE)
+                if found._actor_id == self._supervisor._actor_id:  # it may have done it: not twice
+                    raise
+                self._supervisor = found
                 return await getattr(self._supervisor, method).remote(*args)
         except ray.exceptions.RayTaskError as error:
             raise _ours(error) from None

@@ -148,10 +148,6 @@ class Door:
                 self._levels()
                 self.meters.observe("mesh_queue_seconds", time.monotonic() - question.arrived, {})
                 yield note
-        except (asyncio.CancelledError, GeneratorExit):
-            if note.reply is None:
-                note.ended = "cancelled"
-            raise
         except Exception as error:
             note.ended = refusal(error).code
             raise
@@ -256,7 +252,7 @@ class Door:
 
 @dataclass(slots=True)
 class _Note:
-    """What became of a query so far."""
+    """What became of a query so far; without a reply or an error it was cancelled."""
 
     time: float
     reply: Reply | None = None

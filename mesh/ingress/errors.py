@@ -37,9 +37,9 @@ STATUSES = {  # every status that a caller may get besides 200
     503: "too much to do, or the mesh is down: Retry-After tells when",
     504: "the deadline passed",
 }
+LONGEST = 1_000  # characters of a message: gRPC sends it in headers
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _BUSY_S = 1.0
-_LONGEST = 1_000  # characters of a message: gRPC sends it in headers
 
 
 class Refused(MeshError):
@@ -55,7 +55,7 @@ class Refused(MeshError):
     def __init__(
         self, status: int, code: str, message: str, param: str | None = None, retry_after_s: float | None = None
     ) -> None:
-        message = message if len(message) <= _LONGEST else message[: _LONGEST - 1] + "…"
+        message = message if len(message) <= LONGEST else message[: LONGEST - 1] + "…"
         super().__init__(message)
         self.status, self.code, self.message, self.param, self.retry_after_s = (
             status, code, message, param, retry_after_s,
@@ -101,9 +101,9 @@ def refusal(error: BaseException, asked: str = "messages") -> Refused:
     """
     if isinstance(error, Refused):
         return error
-    rays = any(kind.__module__.partition(".")[0] == "ray" for kind in type(error).__mro__)
-    for kind, status, code in _CODES:
-        if isinstance(error, kind) and not rays:  # whose text tells addresses and file names
+    of_ray = any(kind.__module__.startswith("ray.") for kind in type(error).__mro__)  # a text of addresses and files
+    for kind, status, code in () if of_ray else _CODES:
+        if isinstance(error, kind):
             message = str(error)
             if status == 400 and message.startswith("query"):
                 message = asked + message.removeprefix("query")

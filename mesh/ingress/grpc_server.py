@@ -23,7 +23,7 @@ from agents.messages import Reply
 from mesh.ingress import mesh_pb2 as pb
 from mesh.ingress import mesh_pb2_grpc
 from mesh.ingress.door import Door, Question, log_fault
-from mesh.ingress.errors import Refused, refusal
+from mesh.ingress.errors import LONGEST, Refused, refusal
 from mesh.ingress.keys import Key, bearer
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,6 @@ CODES = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-_LONGEST = 1_000  # characters of a message, which travels as a header
 _HEALTH_S = 1.0  # how often it is looked whether anybody is there to answer
 _GRACE_S = 2.0
 _OF_ONE = 1_000  # calls at once of one connection
@@ -182,8 +181,6 @@ class Servicer(mesh_pb2_grpc.MeshServicer):  # type: ignore[misc]
             yield who
         except MeshError as error:
             await _abort(context, refusal(error))
-        except (asyncio.CancelledError, GeneratorExit):
-            raise
         except Exception as error:
             request_id = os.urandom(8).hex()
             log_fault(request_id, error)
@@ -194,7 +191,7 @@ async def _abort(context: Any, told: Refused, more: tuple[tuple[str, str], ...] 
     metadata = [("mesh-code", told.code), *more]
     if told.retry_after_s is not None:
         metadata.append(("retry-after", told.headers["Retry-After"]))
-    message = told.message.encode("ascii", "backslashreplace").decode()[:_LONGEST]
+    message = told.message.encode("ascii", "backslashreplace").decode()[:LONGEST]
     await context.abort(CODES[told.status], message, tuple(metadata))
 
 

@@ -72,6 +72,20 @@ async def test_the_supervisor_of_a_mesh_that_is_up_again_is_found(monkeypatch: p
     assert "10.0.0.1" not in str(caught.value)
 
 
+async def test_what_a_supervisor_may_have_done_is_not_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = list[object]()
+
+    async def unreachable(*args: object) -> None:
+        calls.append(args)
+        raise RayActorError
+
+    same = Actor(unreachable)
+    monkeypatch.setattr(ray, "get_actor", lambda name, namespace: same)
+    with pytest.raises(MeshClosed):
+        await RunningControl(INFO, same).update("a", None)
+    assert calls == [("a", None)]
+
+
 @pytest.mark.parametrize("cause", [ConfigError("name: x"), TopologyError("the last one"), ValueError("a secret")])
 async def test_what_the_supervisor_raises_comes_without_rays_traceback(cause: Exception) -> None:
     error = RayTaskError("remove", "Traceback: /home/somebody, ip=10.0.0.1", cause).as_instanceof_cause()
