@@ -31,7 +31,7 @@ def build(table: Mapping[str, Any], kind: str, what: str, *args: Any, **options:
     """Resolve ``kind`` and call it with ``options``.
 
     Raises:
-        ConfigError: unknown kind, an option it does not have, or one it lacks.
+        ConfigError: unknown kind, an option it does not have, one it lacks, or one of a wrong type.
     """
     factory = resolve(table, kind, what)
     try:
@@ -39,4 +39,7 @@ def build(table: Mapping[str, Any], kind: str, what: str, *args: Any, **options:
     except TypeError as error:
         known = [p.name for p in list(inspect.signature(factory).parameters.values())[len(args) :]]
         raise ConfigError(f"{what} {kind!r}: {error}; its options are {', '.join(known) or 'none'}") from None
-    return factory(*args, **options)
+    try:
+        return factory(*args, **options)
+    except TypeError as error:  # a value of another type than it takes
+        raise ConfigError(f"{what} {kind!r}: {error}") from error

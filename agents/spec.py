@@ -17,7 +17,7 @@ from agents.host import Host, Transport
 from agents.messages import Card
 from agents.node import Links, Node, Settings
 from agents.plugins import build
-from agents.policies import POLICIES
+from agents.policies import POLICIES, Policy
 
 Plugin = tuple[str, Mapping[str, Any]]  # kind, options
 
@@ -104,6 +104,10 @@ async def open_host(spec: AgentSpec, links: Links, transport: Transport) -> Host
         raise
     context = min(able.context, spec.context or able.context)
     card = replace(spec.card, context=context, learns=policy.learns)
-    checker = Likelihood() if policy.staged and able.logprobs else None
-    node = Node(card, links, policy, assessor, spec.settings, checker)
+    node = Node(card, links, policy, assessor, spec.settings, checks(policy) if able.logprobs else None)
     return Host(node, engine, transport, spec.lease_s, spec.tick_s)
+
+
+def checks(policy: Policy) -> Assessor | None:
+    """How an agent judges its drafts, if its policy wants to know."""
+    return Likelihood() if policy.staged else None

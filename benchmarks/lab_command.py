@@ -7,18 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.results import HERE, publish
-from benchmarks.routing import (
-    ALPHAS,
-    baselines,
-    chosen,
-    decomposed,
-    figures,
-    keep_profiles,
-    lab_outcomes,
-    planes,
-    tried,
-    ways,
-)
+from benchmarks.routing import ALPHAS, baselines, chosen, keep_profiles, lab_outcomes, report, tried, ways
 from benchmarks.routing_figures import draw, table
 from mesh.config import load
 from mesh.query import check_alpha
@@ -57,17 +46,8 @@ def run(
         *tried(mine, test, topology, alphas),
         *baselines(train, validation, test, alphas, seed, names, say),
     ]
-    result = {
-        "bench": "routing",
-        "pool": config.name,
-        "seed": seed,
-        **figures(methods, best, test, alphas, seed),
-        "planes": planes(methods, test),
-        "missing": {
-            name: decomposed(mine[name], next(m for m in methods if m.name == name), test, alphas, seed)
-            for name in dict.fromkeys(best)
-        },
-    }
+    found = report(methods, mine, best, test, topology, alphas, seed)
+    result = {"bench": "routing", "pool": config.name, "seed": seed, **found}
     print_table(table(result))
     folder = out or HERE / "results"
     folder.mkdir(parents=True, exist_ok=True)

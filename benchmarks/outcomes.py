@@ -61,6 +61,21 @@ class Outcomes:
             None if self.looks is None else self.looks[:, places],
         )
 
+    def of(self, agents: Sequence[int]) -> Outcomes:
+        """Those of some agents, by their places."""
+        places = np.asarray(agents)
+        return Outcomes(
+            self.questions,
+            tuple(self.agents[place] for place in agents),
+            self.costs[places],
+            self.right[places],
+            self.work[places],
+            tuple(self.texts[place] for place in agents),
+            {name: values[places] for name, values in self.signals.items()},
+            {alpha: values[places] for alpha, values in self.beliefs.items()},
+            None if self.looks is None else self.looks[places],
+        )
+
     def utilities(self, alpha: float) -> Floats:
         """What each answer is worth, (A, Q)."""
         return self.right - alpha * self.costs[:, None]

@@ -19,6 +19,7 @@ from agents.errors import ConfigError
 from agents.policies import Bar, Policy, RefusalPolicy, Reliability, Reservation
 from agents.profile import Profile
 from benchmarks.baselines import BASELINES
+from benchmarks.experiments import comings_and_goings, easy_and_hard, shares
 from benchmarks.frontier import aiq, cost_save, pareto_dist, perf_gain
 from benchmarks.missing import missing, sureness
 from benchmarks.outcomes import Asked, Floats, Outcomes, Routed, routed
@@ -165,7 +166,7 @@ def profiles(
 ) -> dict[str, Profile]:
     """Each agent's profile, by what it saw of itself on the validation questions."""
     texts = tuple(question.text for question in validation.questions)
-    beliefs, looks = validation.beliefs[min(alphas, key=lambda alpha: abs(alpha - 0.5))], validation.looks
+    beliefs, looks = validation.beliefs[middle(alphas)], validation.looks
     assert looks is not None
     found = {}
     for at, name in enumerate(validation.agents):
@@ -222,6 +223,29 @@ def chosen(found: Sequence[Method], full: bool) -> str:
         return float(np.mean([each.utility(alpha, full).mean() for alpha, each in method.found.items()]))
 
     return max(found, key=worth).name
+
+
+def report(
+    methods: Sequence[Method],
+    mine: Mapping[str, Way],
+    best: tuple[str, str],
+    test: Outcomes,
+    topology: Topology,
+    alphas: Sequence[float],
+    seed: int,
+) -> dict[str, Any]:
+    """All that stands under RESULT: the figures, what ours lack to the oracle, what becomes of them when agents come
+    and go, what easy and hard questions cost, and who answers.
+    """
+    by_name = {method.name: method for method in methods}
+    return {
+        **figures(methods, best, test, alphas, seed),
+        "planes": planes(methods, test),
+        "missing": {name: decomposed(mine[name], by_name[name], test, alphas, seed) for name in dict.fromkeys(best)},
+        "changes": changes(mine[best[1]], test, topology, alphas),
+        "easy_and_hard": easy_and_hard(test, {name: method.found[middle(alphas)] for name, method in by_name.items()}),
+        "shares": {name: shares(by_name[name].found, test.agents) for name in dict.fromkeys(best)},
+    }
 
 
 def figures(
@@ -282,6 +306,25 @@ def decomposed(
         a: np.nan_to_num(test.beliefs[a]) if way.profiles is None else sureness(test, way.profiles, a) for a in alphas
     }
     return {f"{a:g}": missing(test, told[a], found.found[a], a, seed) for a in alphas}
+
+
+def changes(way: Way, test: Outcomes, topology: Topology, alphas: Sequence[float]) -> list[dict[str, Any]]:
+    """What becomes of one of our ways when agents leave and join: the two that answer most go, but for the entry, the
+    second of them comes back, and whoever answers most of those left was not there from the beginning. Fewer than five
+    agents are left alone.
+    """
+    alpha, entry = middle(alphas), test.agents.index(topology.entries()[0])
+    answered = walk(test, way.policies, topology, alpha, way.profiles)[0].agent
+    most = [int(at) for at in np.argsort(-np.bincount(answered, minlength=len(test.agents)), kind="stable")]
+    names = [test.agents[at] for at in most if at != entry]
+    if len(test.agents) < 5:
+        return []
+    return comings_and_goings(test, way.policies, way.profiles, names[1::-1], names[2], alpha)
+
+
+def middle(alphas: Sequence[float]) -> float:
+    """That nearest to a half."""
+    return min(alphas, key=lambda alpha: abs(alpha - 0.5))
 
 
 def planes(methods: Sequence[Method], test: Outcomes) -> dict[str, dict[str, float | None]]:

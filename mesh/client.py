@@ -11,13 +11,13 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from agents.errors import AgentError, MeshError, QueryError
 from agents.messages import Outcome, Query, Reply, given_id
+from agents.spec import AgentSpec
 from mesh.asking import ask as ask_owner
 from mesh.assemble import agent_spec, agent_specs, models_folder
 from mesh.background import Background, closed
@@ -89,10 +89,8 @@ class Mesh:
                 raise closed(self.config.name)
             if self._control is None:
                 if self._connect is None:
-                    specs = agent_specs(self.config, self.models_dir)
-                    self._open(lambda: open_control(self.config, specs, self._trace))
-                else:
-                    self._open(self._connect)
+                    specs = agent_specs(self.config, self.models_dir)  # what is wrong there leaves nothing to close
+                self._open(self._connect or (lambda: open_control(self.config, specs, self._trace)))
         return self
 
     def close(self) -> None:
@@ -115,9 +113,7 @@ class Mesh:
     def __enter__(self) -> Mesh:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     # ------------------------------------------------------------------ asking
@@ -146,8 +142,7 @@ class Mesh:
 
     async def aask(self, query: Asked, alpha: float | None = None, **options: Any) -> Reply:
         """``ask`` for asyncio; cancelling the task stops whoever works on the query."""
-        checked = self._query(query, alpha, **options)
-        await asyncio.to_thread(self.start)
+        checked = await self._begun(query, alpha, **options)
         return await asyncio.wrap_future(self._submit(self._ask, *checked))
 
     def ask_many(
@@ -187,8 +182,7 @@ class Mesh:
 
     async def astream(self, query: Asked, alpha: float | None = None, **options: Any) -> AsyncGenerator[str | Reply]:
         """``stream`` for asyncio."""
-        checked = self._query(query, alpha, **options)
-        await asyncio.to_thread(self.start)
+        checked = await self._begun(query, alpha, **options)
         pieces: asyncio.Queue[str | Reply | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -211,9 +205,8 @@ class Mesh:
         """
         reply = self._replies.get(reply_id)
         if reply is None:
-            raise QueryError(
-                f"reply_id: {reply_id!r}; it must be the id of one of the last {_KEPT} replies of this mesh"
-            )
+            told = f"reply_id: {reply_id!r}; it must be the id of one of the last {_KEPT} replies of this mesh"
+            raise QueryError(told)
         running, right = self._running, flag("right", right)
         self._trace("feedback", id=reply_id, right=right)
         self._call(self._tell_path, running, reply, right)
@@ -222,15 +215,11 @@ class Mesh:
 
     def add_agent(self, agent: AgentConfig | Mapping[str, Any]) -> None:
         """Start one more agent, which joins the topology. Raises ConfigError, PlacementError."""
-        self.start()
-        settings = agent.model_dump(exclude_unset=True) if isinstance(agent, AgentConfig) else agent
-        checked = load({"name": self.config.name, "seed": self.config.seed, "agents": [settings]}).agents[0]
-        self._call(self._running.add, agent_spec(self.config, checked, self.models_dir))
+        self._call(self.start()._running.add, self._spec(agent))
 
     def remove_agent(self, name: str) -> None:
         """End an agent, which leaves the topology. Raises ConfigError for an unknown one."""
-        self.start()
-        self._call(self._running.remove, name)
+        self._call(self.start()._running.remove, name)
 
     def update_agent(self, name: str, adapter: str | Path | None) -> None:
         """Have an agent serve another adapter (None: its bare model), with the calibration that training has put beside
@@ -239,18 +228,15 @@ class Mesh:
         Raises:
             AdapterError: it does not fit its model; nothing has changed. ConfigError: no such agent.
         """
-        self.start()
-        self._call(self._running.update, name, read_version(adapter))
+        self._call(self.start()._running.update, name, read_version(adapter))
 
     def rollback_agent(self, name: str) -> None:
         """Have an agent serve what it served before its last update. Raises ConfigError where there was none."""
-        self.start()
-        self._call(self._running.update, name, None)
+        self._call(self.start()._running.update, name, None)
 
     def status(self) -> list[dict[str, Any]]:
         """One row an agent: name, state, cost, GPUs, pid, queries in hand and queued, what its engine says."""
-        self.start()
-        return self._call(self._running.status)
+        return self._call(self.start()._running.status)
 
     # ------------------------------------------------------------------ within
 
@@ -335,6 +321,18 @@ class Mesh:
         checked = self._query(query, alpha, **options)
         self.start()
         return checked
+
+    async def _begun(self, query: Asked, alpha: float | None, **options: Any) -> tuple[Query, str | None]:
+        checked = self._query(query, alpha, **options)
+        if self._control is None:  # else no thread: those of asyncio's pool may all be taken
+            await asyncio.to_thread(self.start)
+        return checked
+
+    def _spec(self, agent: AgentConfig | Mapping[str, Any]) -> AgentSpec:
+        """All it takes to build one more agent. Raises ConfigError."""
+        settings = agent.model_dump(exclude_unset=True) if isinstance(agent, AgentConfig) else agent
+        checked = load({"name": self.config.name, "seed": self.config.seed, "agents": [settings]}).agents[0]
+        return agent_spec(self.config, checked, self.models_dir)
 
     def _query(self, query: Asked, alpha: float | None, **options: Any) -> tuple[Query, str | None]:
         checked, entry = checked_query(query, self._options(alpha, options))

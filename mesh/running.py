@@ -29,6 +29,7 @@ from mesh.runtimes.ray import RayRuntime, is_ray_start, join_cluster, starter
 from mesh.supervisor import Supervisor
 from mesh.tracing import Trace
 from mesh.versions import Version
+from topologies import TopologyError
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Mesh)
@@ -37,6 +38,7 @@ _SUFFIX = "/@supervisor"
 _MARK = "--node-name=started-by-mesh-up"  # by which `down` knows the Ray that it may stop
 _FRESH_S = 2.0  # how long a client trusts what it knows of the members
 _CLOSE_S = 30.0  # what a supervisor may take to end everybody
+_STATUS_S = 30.0  # and to ask everybody, some of whom may be silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class RunningControl:
         if self._known is None or time.monotonic() > self._until:
             try:
                 async with asyncio.timeout(PROBE_S):
-                    self._known = await self._reach(self._supervisor.directory.remote())
+                    self._known = await self._reach("directory")
             except (MeshClosed, TimeoutError) as error:
                 if self._known is None or not _members(self._name):
                     raise MeshClosed(f"mesh {self._name!r} is down ({error or 'no answer'})") from None
@@ -91,37 +93,47 @@ class RunningControl:
         return self._known
 
     async def add(self, spec: AgentSpec) -> Directory:
-        return await self._changed(self._supervisor.add.remote(spec))
+        return await self._changed("add", spec)
 
     async def remove(self, name: str) -> Directory:
-        return await self._changed(self._supervisor.remove.remote(name))
+        return await self._changed("remove", name)
 
     async def update(self, name: str, version: Version | None) -> None:
-        await self._reach(self._supervisor.update.remote(name, version))
+        await self._reach("update", name, version)
 
     async def status(self) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = await self._reach(self._supervisor.status.remote())
+        try:
+            async with asyncio.timeout(_STATUS_S):
+                rows: list[dict[str, Any]] = await self._reach("status")
+        except TimeoutError:
+            raise MeshClosed(f"mesh {self._name!r} does not tell its status: its supervisor hangs") from None
         return rows
 
     async def close(self) -> None:
         """Nothing: the mesh goes on."""
 
-    async def _changed(self, call: Any) -> Directory:
-        directory: Directory = await self._reach(call)
+    async def _changed(self, method: str, *args: Any) -> Directory:
+        directory: Directory = await self._reach(method, *args)
         self._known, self._until = (
             directory,
             time.monotonic() + _FRESH_S,
         )  # who asked meanwhile has heard of the old one
         return directory
 
-    async def _reach(self, call: Any) -> Any:
+    async def _reach(self, method: str, *args: Any) -> Any:
+        """Call the supervisor; where it has died, the one of its name since, after `mesh down` and `mesh up`."""
         try:
-            return await call
+            try:
+                return await getattr(self._supervisor, method).remote(*args)
+            except ray.exceptions.RayActorError:
+                found = ray.get_actor(self._name + _SUFFIX, namespace=NAMESPACE)
+                if found._actor_id == self._supervisor._actor_id:  # it may have done it: not twice
+                    raise
+                self._supervisor = found
+                return await getattr(self._supervisor, method).remote(*args)
         except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, MeshError):
-                raise error.cause from None
-            raise
-        except ray.exceptions.RayActorError:
+            raise _ours(error) from None
+        except (ray.exceptions.RayActorError, ValueError):
             raise MeshClosed(
                 f"mesh {self._name!r} is down, or at least its supervisor, so that nobody restarts its agents: "
                 "`mesh down` ends what is left of it, `mesh up` starts it anew"
@@ -265,11 +277,15 @@ def _get(call: Any, within_s: float | None = None) -> Any:
     try:
         return ray.get(call, timeout=within_s)
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, MeshError):
-            raise error.cause from None
-        raise
+        raise _ours(error) from None
     except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
-        raise MeshClosed(f"the supervisor of the mesh has died, or does not answer: {error}") from None
+        raise MeshClosed(f"the supervisor of the mesh has died, or does not answer ({type(error).__name__})") from error
+
+
+def _ours(error: ray.exceptions.RayTaskError) -> Exception:
+    """What one of us has raised over there; else Ray's error, whose text is a traceback."""
+    cause = error.cause
+    return cause if isinstance(cause, MeshError | TopologyError) else error
 
 
 def _start_ray() -> None:

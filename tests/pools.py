@@ -8,7 +8,7 @@ from typing import Any
 
 from agents.errors import MeshError
 from agents.messages import Message, Outcome, Query, Reply
-from agents.policies import RefusalPolicy
+from agents.policies import Answer, Decision, Decline, Draft, Forward, Look, Policy, RefusalPolicy, View
 from mesh import Mesh
 from mesh.assemble import agent_specs
 from mesh.config import MeshConfig, load
@@ -22,6 +22,11 @@ RULES: dict[str, dict[str, Any]] = {
         "engine": {"refuse": 0.2, "confidence": "random"},
     },
     "first_token": {"policy": "reliability", "assessor": "first_token", "engine": {"confidence": "random"}},
+    "staged": {
+        "policy": "tests.pools:Restless",
+        "assessor": "first_token",
+        "engine": {"refuse": 0.2, "confidence": "random"},
+    },
     "p_true": {"policy": "reliability", "assessor": "p_true", "engine": {"refuse": 0.2, "confidence": "random"}},
 }
 SHAPES = ("cascade", "tree", "mesh")
@@ -101,3 +106,20 @@ class Learner(RefusalPolicy):
 
     def learn(self, outcome: Outcome) -> None:
         self.heard.append(outcome)
+
+
+class Restless(Policy):
+    """Looks, drafts, forwards with a reserve, hands back or answers, as the query's seed will have it."""
+
+    staged = True
+
+    def decide(self, view: View) -> Decision:
+        told = f"{view.seed}:{view.looked}:{view.has_draft}:{view.reserve}:{len(view.neighbours)}"
+        at = zlib.crc32(told.encode()) % 6
+        steps: list[Decision] = [Answer(), Decline()]
+        if not view.has_draft:
+            steps.append(Draft())
+            if not view.looked:
+                steps.append(Look())
+        steps += [Forward(card.name, reserve) for card in view.neighbours[:2] for reserve in (None, 0.1 * at)]
+        return steps[at % len(steps)]

@@ -1,9 +1,13 @@
 """A mesh as a server: OpenAI-compatible HTTP, gRPC and a web page, in Ray Serve replicas.
 
-keys, limits, names, wire, errors   what a request may be and becomes; pure
-gate                                who may come in now: rates, streams, the queue
-door                                one replica's way into the mesh: HTTP and gRPC both go through it
-ledger                              what all replicas know together: past queries, for traces and feedback
-guard, http, page                   HTTP
-serving, command                    starting and ending it all
+keys, limits, settings          who may come, how much, and where; pure
+names, requests, newcomers      what a request may be; pure
+wire, errors                    what is told back; pure
+gate                            who may come in now: rates, streams, the queue
+door                            one replica's way into the mesh: HTTP and gRPC both go through it
+served, ledger                  the mesh as a replica needs it; what all replicas know together of past queries
+guard, http, page               HTTP
+grpc_server, grpc_client        gRPC, and who asks a mesh elsewhere by it
+meters                          what is measured
+serving, deploy, command        starting and ending it all
 """

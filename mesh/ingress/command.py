@@ -40,6 +40,9 @@ def serve(
         list[str] | None, typer.Option(help="NAME=NUMBER, several times: body_bytes, streams, queue_s, ...")
     ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Listen anywhere without keys.")] = False,
+    trust_admins: Annotated[
+        bool, typer.Option("--trust-admins", help="Agents that admins add may run any code and send any key.")
+    ] = False,
     models_dir: ModelsDir = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Write the file for `serve deploy` and KubeRay, and end.")
@@ -49,7 +52,8 @@ def serve(
     config = None if pool is None else load(pool)  # what is wrong is told before Ray is touched
     mesh = name or (config.name if config else "")
     found = gather_keys(keys, os.environ)
-    settings = Settings(mesh, host, port, grpc_port, replicas, found, read_limits(limit or ()), insecure)
+    may = read_limits(limit or ()), insecure, trust_admins
+    settings = Settings(mesh, host, port, grpc_port, replicas, found, *may)
     if print_config:
         from mesh.ingress.deploy import written
 
@@ -57,6 +61,7 @@ def serve(
         return
     from mesh import running
 
+    ending = _Ending()
     if pool is not None:
         running.up(pool, name=mesh, address=address, models_dir=models_dir)
     else:
@@ -64,7 +69,7 @@ def serve(
             raise ConfigError(f"models_dir: {models_dir}; a running mesh has its own; give a POOL to start one")
         settings = replace(settings, mesh=running.find(name, address).name)
     try:
-        _serve_until_told(settings)
+        _serve_until_told(settings, ending)
     finally:
         if pool is not None:
             running.down(settings.mesh, address)
@@ -80,16 +85,38 @@ def key(
     say(made)
 
 
-def _serve_until_told(settings: Settings) -> None:
+class _Ending:
+    """What Ctrl-C and SIGTERM do: while it starts they break that off, afterwards they end what is served."""
+
+    def __init__(self) -> None:
+        self.started = False
+        self._told = threading.Event()
+        self.listen()
+
+    def listen(self) -> None:
+        """Hear of both; also again, as Ray takes SIGTERM for itself."""
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, self._hear)
+
+    def wait(self) -> None:
+        self._told.wait()
+
+    def _hear(self, *_: object) -> None:
+        again = self._told.is_set()
+        self._told.set()
+        if not (self.started or again):  # impatience must not break off the cleaning up
+            raise KeyboardInterrupt
+
+
+def _serve_until_told(settings: Settings, ending: _Ending) -> None:
     from mesh.ingress import serving
 
-    ended = threading.Event()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, lambda *_: ended.set())
+    ending.listen()
     serving.start(settings)  # where it cannot, nothing of it stays: it must not end what somebody else serves
+    ending.started = True
     try:
         _tell(settings)
-        ended.wait()
+        ending.wait()
         say("ending")
     finally:
         serving.stop(settings)

@@ -14,6 +14,7 @@ from ray import serve
 from mesh import running
 from mesh.ingress import serving
 from mesh.ingress.keys import gather_keys
+from mesh.ingress.ledger import open_ledger
 from mesh.ingress.limits import Limits
 from mesh.ingress.settings import Settings
 
@@ -39,6 +40,7 @@ class Deployed(BaseModel):
     keys_file: str | None = None
     limits: Limits = Limits()
     insecure: bool = False
+    trust_admins: bool = False
 
 
 def app(settings: Mapping[str, Any]) -> serve.Application:
@@ -49,10 +51,12 @@ def app(settings: Mapping[str, Any]) -> serve.Application:
     """
     args = Deployed.model_validate(settings)
     keys = gather_keys(Path(args.keys_file) if args.keys_file else None, os.environ)
-    checked = Settings(args.mesh, args.host, args.port, args.grpc_port, args.replicas, keys, args.limits, args.insecure)
+    ports = args.host, args.port, args.grpc_port
+    may = args.insecure, args.trust_admins
+    checked = Settings(args.mesh, *ports, args.replicas, keys, args.limits, *may)
     if args.pool is not None and args.mesh not in running.running():
         running.up(args.pool, name=args.mesh, models_dir=args.models_dir)
-    serving.open_ledger(args.mesh)
+    open_ledger(args.mesh)
     return serving.deployment(checked)
 
 
@@ -69,6 +73,7 @@ def written(settings: Settings, pool: str | None, keys: Path | None, models_dir:
         keys_file=str(keys) if keys else None,
         limits=settings.limits,
         insecure=settings.insecure,
+        trust_admins=settings.trust_admins,
     )
     file: dict[str, Any] = {
         "proxy_location": "HeadOnly",

@@ -23,7 +23,9 @@ from mesh.ingress.ledger import Books, Record
 from mesh.ingress.limits import Limits
 from mesh.ingress.meters import Meters, NoMeters, band, measure
 from mesh.ingress.names import Model, read_model
+from mesh.ingress.newcomers import check_newcomer
 from mesh.ingress.served import ServedMesh
+from topologies import TopologyError
 
 log = logging.getLogger(__name__)
 _FOR_USERS = (
@@ -54,6 +56,7 @@ class Door:
     Args:
         limits: of the whole server. replicas: among how many it shares them.
         ledger: where queries are written down.
+        trust_admins: whether agents that they add may run any code, and send away the server's keys.
     """
 
     def __init__(
@@ -64,11 +67,13 @@ class Door:
         limits: Limits | None = None,
         replicas: int = 1,
         meters: Meters | None = None,
+        trust_admins: bool = False,
     ) -> None:
         self.mesh, self.ledger, self.keys = mesh, ledger, keys or Keys()
         self.limits = (limits or Limits()).share(replicas)
         self.gate = Gate(self.limits)
         self.meters: Meters = meters or NoMeters()
+        self.trust_admins = trust_admins
         self._writing: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------------ who comes
@@ -103,14 +108,16 @@ class Door:
     async def ask(self, question: Question) -> Reply:
         """The whole reply. Raises MeshError."""
         async with self._inside(question, streams=False) as note:
-            note.reply = await self.mesh.aask(question.messages, question.alpha, id=question.id, **question.options)
+            options = self._options(question)
+            note.reply = await self.mesh.aask(question.messages, question.alpha, id=question.id, **options)
         assert note.reply is not None
         return note.reply
 
     async def stream(self, question: Question) -> AsyncGenerator[str | Reply]:
         """The text as it comes, then the reply; closing it stops the generation. Raises MeshError."""
         async with self._inside(question, streams=True) as note:
-            asked = self.mesh.astream(question.messages, question.alpha, id=question.id, **question.options)
+            options = self._options(question)
+            asked = self.mesh.astream(question.messages, question.alpha, id=question.id, **options)
             async with contextlib.aclosing(asked) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, Reply):
@@ -127,6 +134,9 @@ class Door:
             told = f"max_tokens: {most}; it must be at most {self.limits.max_tokens}"
             raise Refused(400, "invalid_value", told, "max_tokens")
 
+    def _options(self, question: Question) -> dict[str, Any]:
+        return {"max_tokens": min(self.mesh.config.max_tokens, self.limits.max_tokens), **question.options}
+
     @contextlib.asynccontextmanager
     async def _inside(self, question: Question, streams: bool) -> AsyncIterator[_Note]:
         """The way in and out: its turn first, and afterwards it is written down what became of it."""
@@ -138,10 +148,6 @@ class Door:
                 self._levels()
                 self.meters.observe("mesh_queue_seconds", time.monotonic() - question.arrived, {})
                 yield note
-        except (asyncio.CancelledError, GeneratorExit):
-            if note.reply is None:
-                note.ended = "cancelled"
-            raise
         except Exception as error:
             note.ended = refusal(error).code
             raise
@@ -196,12 +202,18 @@ class Door:
         return (await self._record(identity, who)).told()
 
     async def feedback(self, identity: str, right: bool, who: Key) -> None:
-        """Say whether a reply was right. Raises Refused (404)."""
+        """Say whether a reply was right; it is learnt from once. Raises Refused: 404, and 409 for a change of mind."""
         record = await self._record(identity, who)
         if record.reply is None:
             raise Refused(404, "no_reply", f"id: {identity[:80]!r} ended with an error, not a reply", "id")
+        if record.right not in (None, right):
+            told = (
+                f"right: {right}; {identity[:80]!r} has been said to be {'right' if record.right else 'wrong'} already"
+            )
+            raise Refused(409, "judged_already", told, "right")
+        if not await self.ledger.judge(identity, right):
+            return
         await self.mesh.judge(record.reply, right)
-        await self.ledger.judge(identity, right)
         self.meters.count("mesh_feedback", 1, {"agent": record.reply.agent, "right": str(right).lower()})
 
     async def add_agent(self, settings: Mapping[str, Any]) -> None:
@@ -209,18 +221,24 @@ class Door:
         if settings.get("name") in await self.agents():
             told = f"name: there is an agent {settings['name']!r} already; choose another name"
             raise Refused(409, "agent_exists", told, "name")
-        await asyncio.to_thread(self.mesh.add_agent, settings)
+        check_newcomer(settings, self.trust_admins)
+        try:
+            await self.mesh.join(settings)
+        except TopologyError as error:
+            raise Refused(400, "invalid_value", str(error)) from None
 
     async def remove_agent(self, name: str) -> None:
-        """End an agent. Raises Refused (404), TopologyError for the last one."""
+        """End an agent. Raises Refused: 404, and 400 for the last one."""
         there = await self.agents()
         if name not in there:
             told = f"agent: no agent {name[:80]!r}; there are {', '.join(there)}"
             raise Refused(404, "no_such_agent", told, "name")
         try:
-            await asyncio.to_thread(self.mesh.remove_agent, name)
+            await self.mesh.part(name)
         except ConfigError as error:  # another has just done it
             raise Refused(404, "no_such_agent", str(error), "name") from None
+        except TopologyError as error:
+            raise Refused(400, "invalid_value", str(error)) from None
 
     async def _record(self, identity: str, who: Key) -> Record:
         record, key = await self.ledger.find(identity), self._seen_by(who)
@@ -234,7 +252,7 @@ class Door:
 
 @dataclass(slots=True)
 class _Note:
-    """What became of a query so far."""
+    """What became of a query so far; without a reply or an error it was cancelled."""
 
     time: float
     reply: Reply | None = None

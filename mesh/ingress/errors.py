@@ -28,7 +28,7 @@ STATUSES = {  # every status that a caller may get besides 200
     404: "no such path, model, agent or query",
     405: "another method is meant",
     408: "the request took too long to arrive",
-    409: "there is an agent of that name already",
+    409: "there is an agent of that name already, or the reply has been judged otherwise",
     413: "the body is too large",
     415: "the body is not application/json",
     429: "too many requests, or streams at once, with this key: Retry-After tells when",
@@ -37,6 +37,7 @@ STATUSES = {  # every status that a caller may get besides 200
     503: "too much to do, or the mesh is down: Retry-After tells when",
     504: "the deadline passed",
 }
+LONGEST = 1_000  # characters of a message: gRPC sends it in headers
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _BUSY_S = 1.0
 
@@ -54,6 +55,7 @@ class Refused(MeshError):
     def __init__(
         self, status: int, code: str, message: str, param: str | None = None, retry_after_s: float | None = None
     ) -> None:
+        message = message if len(message) <= LONGEST else message[: LONGEST - 1] + "…"
         super().__init__(message)
         self.status, self.code, self.message, self.param, self.retry_after_s = (
             status, code, message, param, retry_after_s,
@@ -99,7 +101,8 @@ def refusal(error: BaseException, asked: str = "messages") -> Refused:
     """
     if isinstance(error, Refused):
         return error
-    for kind, status, code in _CODES:
+    of_ray = any(kind.__module__.startswith("ray.") for kind in type(error).__mro__)  # a text of addresses and files
+    for kind, status, code in () if of_ray else _CODES:
         if isinstance(error, kind):
             message = str(error)
             if status == 400 and message.startswith("query"):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from mesh.ingress.errors import Refused
 from mesh.ingress.limits import Limits
@@ -37,9 +37,8 @@ class Bucket:
 class Gate:
     """One replica's gate; its limits are this replica's share."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limits: Limits) -> None:
         self.limits, self.running = limits, 0
-        self._clock = clock
         self._buckets: dict[str, Bucket] = {}
         self._streams: dict[str, int] = {}
         self._queue: deque[asyncio.Future[None]] = deque()
@@ -51,8 +50,9 @@ class Gate:
 
     def count(self, key: str) -> None:
         """Count a request against its key's rate. Raises Refused (429)."""
-        bucket = self._buckets.setdefault(key, Bucket(self.limits.requests_per_minute, self._clock()))
-        if wait_s := bucket.take(self._clock()):
+        now = time.monotonic()
+        bucket = self._buckets.setdefault(key, Bucket(self.limits.requests_per_minute, now))
+        if wait_s := bucket.take(now):
             told = f"more than {self.limits.requests_per_minute} requests a minute with the key of {key!r}"
             raise Refused(429, "rate_limit_exceeded", told, retry_after_s=wait_s)
 

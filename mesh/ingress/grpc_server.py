@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -22,9 +23,10 @@ from agents.messages import Reply
 from mesh.ingress import mesh_pb2 as pb
 from mesh.ingress import mesh_pb2_grpc
 from mesh.ingress.door import Door, Question, log_fault
-from mesh.ingress.errors import Refused, refusal
+from mesh.ingress.errors import LONGEST, Refused, refusal
 from mesh.ingress.keys import Key, bearer
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 SERVICE = "mesh.v1.Mesh"
 CODES = {
@@ -41,6 +43,8 @@ CODES = {
 }
 _HEALTH_S = 1.0  # how often it is looked whether anybody is there to answer
 _GRACE_S = 2.0
+_OF_ONE = 1_000  # calls at once of one connection
+_MORE = 100  # and those that need no turn: health and reflection are open to whoever comes
 
 
 @contextlib.asynccontextmanager
@@ -50,8 +54,13 @@ async def grpc_server(door: Door, host: str, port: int) -> AsyncIterator[int]:
     Raises:
         RuntimeError: it cannot listen there.
     """
-    options = [("grpc.so_reuseport", 1), ("grpc.max_receive_message_length", door.limits.body_bytes)]
-    server = grpc.aio.server(options=options)
+    calls = door.limits.running + door.limits.waiting
+    options = [
+        ("grpc.so_reuseport", 1),
+        ("grpc.max_receive_message_length", door.limits.body_bytes),
+        ("grpc.max_concurrent_streams", min(calls, _OF_ONE) + _MORE),
+    ]
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=calls + _MORE)
     mesh_pb2_grpc.add_MeshServicer_to_server(Servicer(door), server)
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
@@ -71,7 +80,12 @@ async def _look(door: Door, healthy: Any) -> None:
     """Keep what the health service tells true."""
     states = health_pb2.HealthCheckResponse
     while True:
-        state = states.SERVING if await door.ready() else states.NOT_SERVING
+        try:
+            ready = await door.ready()
+        except Exception:
+            log.exception("it cannot be seen whether anybody is there to answer")
+            ready = False
+        state = states.SERVING if ready else states.NOT_SERVING
         for service in ("", SERVICE):
             await healthy.set(service, state)
         await asyncio.sleep(_HEALTH_S)
@@ -119,11 +133,12 @@ class Servicer(mesh_pb2_grpc.MeshServicer):  # type: ignore[misc]
 
     async def _question(self, request: Any, context: Any, who: Key) -> Question:
         arrived = time.monotonic()
+        self._door.gate.count(who.name)
         given = {field.name: value for field, value in request.ListFields()}
         alpha, model = given.pop("alpha", None), await self._door.model(given.pop("model", "mesh"))
         messages = [{"role": each.role, "content": each.content} for each in given.pop("messages", ())]
         if (left_s := context.time_remaining()) is not None:
-            given["deadline_s"] = min(given.get("deadline_s", left_s), max(left_s, 1e-3))
+            given["deadline_s"] = min(given.get("deadline_s", self._door.mesh.config.deadline_s), max(left_s, 1e-3))
         return Question(who, messages, model.alpha if alpha is None else alpha, model.only(given), arrived)
 
     async def _status(self, who: Key) -> Any:
@@ -163,12 +178,9 @@ class Servicer(mesh_pb2_grpc.MeshServicer):  # type: ignore[misc]
         try:
             told = dict(context.invocation_metadata() or ())
             who = self._door.known(bearer(told.get("authorization")))
-            self._door.gate.count(who.name)
             yield who
         except MeshError as error:
             await _abort(context, refusal(error))
-        except (asyncio.CancelledError, GeneratorExit):
-            raise
         except Exception as error:
             request_id = os.urandom(8).hex()
             log_fault(request_id, error)
@@ -179,7 +191,7 @@ async def _abort(context: Any, told: Refused, more: tuple[tuple[str, str], ...] 
     metadata = [("mesh-code", told.code), *more]
     if told.retry_after_s is not None:
         metadata.append(("retry-after", told.headers["Retry-After"]))
-    message = told.message.encode("ascii", "backslashreplace").decode()
+    message = told.message.encode("ascii", "backslashreplace").decode()[:LONGEST]
     await context.abort(CODES[told.status], message, tuple(metadata))
 
 

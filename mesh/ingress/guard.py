@@ -21,10 +21,11 @@ from agents.errors import MeshError
 from mesh.ingress.door import Door, log_fault
 from mesh.ingress.errors import Refused, refusal
 from mesh.ingress.keys import bearer
+from mesh.ingress.settings import is_loopback
 
+ASKING = ("/v1/chat/completions", "/v1/completions")  # what counts against a key's rate
 OPEN = ("/", "/healthz", "/readyz", "/openapi.json")  # for whom has no key: nothing is told there
 _WITH_BODY = ("POST", "PUT", "PATCH")
-_LOCAL = ("localhost", "127.0.0.1", "[::1]")
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _ALWAYS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
@@ -87,12 +88,13 @@ class Guard:
     async def _checked(self, door: Door, scope: Scope, receive: Receive) -> bytes:
         """The body of a request that may go on. Raises Refused."""
         headers = Headers(scope=scope)
-        if self.local_only and _host(headers.get("host", "")) not in _LOCAL:
+        if self.local_only and not is_loopback(_host(headers.get("host", ""))):
             told = "without API keys this server is reached as localhost only (`mesh serve --keys` or `--insecure`)"
             raise Refused(403, "wrong_host", told)
         if scope["path"] not in OPEN:
             who = scope["state"]["key"] = door.known(bearer(headers.get("authorization")))
-            door.gate.count(who.name)
+            if scope["path"] in ASKING:
+                door.gate.count(who.name)
         if scope["method"] not in _WITH_BODY:
             return b""
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -139,9 +141,9 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def _host(header: str) -> str:
-    """A ``Host`` header without its port."""
-    name, colon, port = header.rpartition(":")
-    return name.lower() if colon and port.isdigit() else header.lower()
+    """A ``Host`` header without its port, and an address of IPv6 without its brackets."""
+    name, colon, port = header.lower().rpartition(":")
+    return (name if colon and port.isdigit() else header.lower()).removeprefix("[").removesuffix("]")
 
 
 def about_errors(statuses: Mapping[int, str], shape: dict[str, Any]) -> dict[int | str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from agents.errors import MeshError
 from agents.messages import Reply
@@ -135,24 +136,36 @@ async def _streamed(request: Request, door: Door, question: Question, shape: wir
         raise
     events = _events(first, pieces, shape, asked, request.state.request_id)
     told = {"X-Mesh-Id": question.id, "X-Accel-Buffering": "no"}
-    return StreamingResponse(events, media_type="text/event-stream", headers=told)
+    return _Stream(events, pieces, told)
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events; ``pieces`` end with it, also where its client has gone before the first event."""
+
+    def __init__(self, events: AsyncIterator[str], pieces: AsyncGenerator[Any], headers: dict[str, str]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them."""
+        async with contextlib.aclosing(self._pieces):
+            await super().__call__(scope, receive, send)
 
 
 async def _events(
     first: str | Reply, pieces: AsyncGenerator[str | Reply], shape: wire.Shape, asked: str, request_id: str
 ) -> AsyncIterator[str]:
-    async with contextlib.aclosing(pieces):
-        try:
-            for chunk in _chunks(first, shape):
+    try:
+        for chunk in _chunks(first, shape):
+            yield chunk
+        async for piece in pieces:
+            for chunk in _chunks(piece, shape):
                 yield chunk
-            async for piece in pieces:
-                for chunk in _chunks(piece, shape):
-                    yield chunk
-        except Exception as error:  # the status is gone: what is left is an event
-            if not isinstance(error, MeshError):
-                log_fault(request_id, error)
-            yield _event(refusal(error, asked).body)
-        yield wire.DONE
+    except Exception as error:  # the status is gone: what is left is an event
+        if not isinstance(error, MeshError):
+            log_fault(request_id, error)
+        yield _event(refusal(error, asked).body)
+    yield wire.DONE
 
 
 def _chunks(piece: str | Reply, shape: wire.Shape) -> list[str]:
@@ -178,9 +191,9 @@ async def trace(identity: str, door: AtDoor, who: Who) -> Response:
     return JSON(await door.trace(identity, who))
 
 
-@api.post("/v1/mesh/feedback", responses=_with(400, 404, 408, 413, 415), response_class=JSON)
+@api.post("/v1/mesh/feedback", responses=_with(400, 404, 408, 409, 413, 415), response_class=JSON)
 async def feedback(body: Feedback, door: AtDoor, who: Who) -> Response:
-    """Say whether a reply was right: agents on its path that learn hear of it."""
+    """Say whether a reply was right: agents on its path that learn hear of it, once."""
     await door.feedback(body.id, body.right, who)
     return JSON({"id": body.id, "right": body.right})
 
@@ -224,6 +237,18 @@ async def web_page(door: AtDoor) -> Response:
 # ---------------------------------------------------------------------------------- the application
 
 _STARTED = int(time.time())
+
+
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """Without the status with which FastAPI refuses by itself: ours is 400."""
+        told = super().openapi()
+        for path in told["paths"].values():
+            for route in path.values():
+                route["responses"].pop("422", None)
+        return told
+
+
 OpenDoor: TypeAlias = Callable[[], contextlib.AbstractAsyncContextManager[Door]]
 
 
@@ -242,7 +267,15 @@ def application(open_door: OpenDoor, local_only: bool) -> FastAPI:
             yield
 
     told = "A mesh of LLM agents that route queries among themselves, as an OpenAI-compatible server."
-    app = FastAPI(title="Mesh", description=told, version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = _App(
+        title="Mesh",
+        description=told,
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.add_middleware(Guard, local_only=local_only)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)

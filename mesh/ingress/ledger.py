@@ -5,8 +5,9 @@ No text is in it: neither what was asked nor what was answered.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -18,6 +19,8 @@ from mesh.ingress.wire import about
 
 KEPT = 10_000
 SUFFIX = "/@ledger"
+CALLS = 20_000  # of Ray's and Serve's own bounds, so that ours are the ones that callers meet
+_ANSWER_S = 5.0
 
 
 class Record(Struct, frozen=True):
@@ -37,96 +40,108 @@ class Record(Struct, frozen=True):
         return {**known, "time": self.time, "right": self.right}
 
 
+class Books(Protocol):
+    """The last queries, here or elsewhere."""
+
+    async def write(self, record: Record) -> None:
+        """Remember a query."""
+        ...
+
+    async def find(self, identity: str) -> Record | None:
+        """The query of that id, where it is among the last."""
+        ...
+
+    async def judge(self, identity: str, right: bool) -> bool:
+        """Remember whether a reply was right; False where that had been said before, and counts."""
+        ...
+
+    async def last(self, count: int, key: str | None) -> list[Record]:
+        """The last ``count`` queries, the newest first; only those of ``key`` where it is one."""
+        ...
+
+
 class Ledger:
-    """The last queries, the newest last.
+    """``Books`` in this process.
 
     Args:
         kept: how many.
     """
 
     def __init__(self, kept: int = KEPT) -> None:
-        self._kept, self._records = kept, dict[str, Record]()
+        self._kept, self._records = kept, dict[str, Record]()  # the newest last
 
     async def write(self, record: Record) -> None:
-        """Remember a query."""
         self._records[record.id] = record
         while len(self._records) > self._kept:
             self._records.pop(next(iter(self._records)))
 
     async def find(self, identity: str) -> Record | None:
-        """The query of that id, where it is among the last."""
         return self._records.get(identity)
 
-    async def judge(self, identity: str, right: bool) -> None:
-        """Remember whether a reply was right."""
-        if record := self._records.get(identity):
-            self._records[identity] = replace(record, right=right)
+    async def judge(self, identity: str, right: bool) -> bool:
+        record = self._records.get(identity)
+        if record is None or record.right is not None:
+            return False
+        self._records[identity] = replace(record, right=right)
+        return True
 
     async def last(self, count: int, key: str | None) -> list[Record]:
-        """The last ``count`` queries, the newest first; only those of ``key`` where it is one."""
         mine: Sequence[Record] = [each for each in self._records.values() if key in (None, each.key)]
         return list(mine[: -count - 1 : -1])
 
 
-class Books(Protocol):
-    """A ledger, here or elsewhere."""
+def open_ledger(mesh: str) -> Any:
+    """The ledger of a mesh that is up, an actor; ``mesh down`` ends it with the rest."""
+    import ray
 
-    async def write(self, record: Record) -> None:
-        """Remember a query."""
-        ...
+    from agents.actor import NAMESPACE
 
-    async def find(self, identity: str) -> Record | None:
-        """The query of that id, where it is among the last."""
-        ...
-
-    async def judge(self, identity: str, right: bool) -> None:
-        """Remember whether a reply was right."""
-        ...
-
-    async def last(self, count: int, key: str | None) -> list[Record]:
-        """The last ``count`` queries, the newest first; only those of ``key`` where it is one."""
-        ...
+    options = {"name": mesh + SUFFIX, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
+    return ray.remote(Ledger).options(**options, num_cpus=0, max_restarts=-1, max_concurrency=CALLS).remote()
 
 
 class SharedLedger:
-    """The ledger of a mesh on Ray, an actor that goes with the mesh."""
+    """The ledger of a mesh on Ray. Every method raises MeshClosed where it is gone, or silent for seconds."""
 
     def __init__(self, mesh: str) -> None:
-        self._name, self._actor = mesh + SUFFIX, None
+        self._mesh, self._actor = mesh, None
 
     async def write(self, record: Record) -> None:
-        """Send it off; nobody waits for it."""
         with contextlib.suppress(MeshClosed):
-            self._handle().write.remote(record)
+            await self._reach("write", record)
 
     async def find(self, identity: str) -> Record | None:
-        found: Record | None = await self._reach(self._handle().find.remote(identity))
+        found: Record | None = await self._reach("find", identity)
         return found
 
-    async def judge(self, identity: str, right: bool) -> None:
-        await self._reach(self._handle().judge.remote(identity, right))
+    async def judge(self, identity: str, right: bool) -> bool:
+        first: bool = await self._reach("judge", identity, right)
+        return first
 
     async def last(self, count: int, key: str | None) -> list[Record]:
-        records: list[Record] = await self._reach(self._handle().last.remote(count, key))
+        records: list[Record] = await self._reach("last", count, key)
         return records
 
-    def _handle(self) -> Any:
-        import ray
-
-        from agents.actor import NAMESPACE
-
-        if self._actor is None:
-            try:
-                self._actor = ray.get_actor(self._name, namespace=NAMESPACE)
-            except ValueError:
-                raise MeshClosed(f"the mesh of {self._name!r} is down, or not served") from None
-        return self._actor
-
-    async def _reach(self, call: Awaitable[Any]) -> Any:
+    async def _reach(self, method: str, *args: Any) -> Any:
+        """Call it; where it is gone since, as after `mesh down` and `mesh up`, the new one."""
         from ray.exceptions import RayActorError
 
-        try:
-            return await call
-        except RayActorError:
-            self._actor = None
-            raise MeshClosed(f"the ledger {self._name!r} is gone; it will be back, without what it knew") from None
+        for _ in range(2):
+            handle = self._handle()
+            try:
+                async with asyncio.timeout(_ANSWER_S):
+                    return await getattr(handle, method).remote(*args)
+            except RayActorError:
+                self._actor = None
+            except TimeoutError:
+                raise MeshClosed(f"the ledger of mesh {self._mesh!r} does not answer") from None
+        raise MeshClosed(f"the ledger of mesh {self._mesh!r} is gone; it will be back, without what it knew")
+
+    def _handle(self) -> Any:
+        from mesh.running import running
+
+        if self._actor is None:
+            if self._mesh not in running():  # else one would be left that belongs to nothing
+                raise MeshClosed(f"mesh {self._mesh!r} is down")
+            self._actor = open_ledger(self._mesh)
+        return self._actor

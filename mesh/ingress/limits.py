@@ -18,8 +18,8 @@ class Limits(BaseModel):
     """Those of a key and of all keys together are shared out among the replicas, each of which gets at least one.
 
     ``body_bytes``, ``messages`` and ``max_tokens`` bound one request; ``requests_per_minute`` and ``streams`` (at
-    once) one key; ``running`` queries are worked on at once, ``waiting`` ones queue for up to ``queue_s``. A body
-    must have arrived within ``body_s``.
+    once) what one key asks; ``running`` queries are worked on at once, ``waiting`` ones queue for up to ``queue_s``. A
+    body must have arrived within ``body_s``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

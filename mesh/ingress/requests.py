@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _empty(value: Any) -> Any:
+    if value not in (None, "", [], {}):
+        raise ValueError("should be null or empty: agents answer in text")
+    return value
+
 
 Real: TypeAlias = Annotated[float, Field(strict=True)]
 Whole: TypeAlias = Annotated[int, Field(strict=True)]
 Flag: TypeAlias = Annotated[bool, Field(strict=True)]
 Text: TypeAlias = Annotated[str, Field(strict=True)]
 Nothing: TypeAlias = Annotated[list[Any], Field(max_length=0)] | None
+Empty: TypeAlias = Annotated[Any, AfterValidator(_empty), Field(description="null or empty")]
 Ignored: TypeAlias = Annotated[Any, Field(description="taken and ignored")]
 
 
@@ -30,12 +38,16 @@ class TextPart(_Body):
 
 
 class ChatMessage(_Body):
-    """One message. ``developer`` is another word for system."""
+    """One message, also one of ours as it came. ``developer`` is another word for system."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | list[TextPart]
     name: Ignored = None
-    refusal: Ignored = None
+    refusal: Empty = None
+    annotations: Empty = None
+    audio: Empty = None
+    function_call: Empty = None
+    tool_calls: Empty = None
 
     def plain(self) -> dict[str, str]:
         """As the mesh takes it."""
@@ -132,7 +144,7 @@ class CompletionRequest(Asking):
     best_of: Literal[1] | None = None
     echo: Literal[False] | None = None
     suffix: Literal[""] | None = None
-    logprobs: Literal[0] | None = None
+    logprobs: None = None
 
 
 class Feedback(_Body):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from agents.messages import Reply
@@ -27,6 +28,15 @@ class ServedMesh(Mesh):
             await asyncio.to_thread(self.start)
         return await asyncio.wrap_future(self._submit(self._running.directory))
 
+    async def join(self, settings: Mapping[str, Any]) -> None:
+        """``add_agent``, which goes on where its caller does not. Raises ConfigError, PlacementError, TopologyError."""
+        spec = await asyncio.to_thread(self._spec, settings)
+        await asyncio.shield(asyncio.wrap_future(self._submit(self._running.add, spec)))
+
+    async def part(self, name: str) -> None:
+        """``remove_agent``, likewise. Raises ConfigError for an unknown one, TopologyError for the last one."""
+        await asyncio.shield(asyncio.wrap_future(self._submit(self._running.remove, name)))
+
     async def rows(self) -> list[dict[str, Any]]:
         """``status``, at most half a second old."""
         async with self._looking:
@@ -40,3 +50,7 @@ class ServedMesh(Mesh):
         running = self._running
         self._trace("feedback", id=reply.id, right=right)
         await asyncio.wrap_future(self._submit(self._tell_path, running, reply, right))
+
+    def _remember(self, reply: Reply) -> None:
+        """Only into the trace: feedback finds replies in the ledger, where no text is."""
+        self._trace("answered", reply)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import ray
@@ -17,7 +17,7 @@ from agents.errors import ConfigError, MeshError
 from mesh.ingress.door import Door
 from mesh.ingress.http import application
 from mesh.ingress.keys import Keys
-from mesh.ingress.ledger import SUFFIX, Ledger, SharedLedger
+from mesh.ingress.ledger import CALLS, SUFFIX, SharedLedger, open_ledger
 from mesh.ingress.meters import RayMeters
 from mesh.ingress.served import ServedMesh
 from mesh.ingress.settings import Settings
@@ -25,7 +25,6 @@ from mesh.running import connect_as
 
 log = logging.getLogger(__name__)
 APP = "mesh"
-_CALLS = 20_000  # of Serve's own bounds, so that ours are the ones that callers meet
 
 
 class Replica:
@@ -44,7 +43,8 @@ class Replica:
         mesh = await asyncio.to_thread(connect_as, ServedMesh, settings.mesh)
         meters = RayMeters(settings.mesh, serve.get_replica_context().replica_tag.rpartition("#")[2])
         ledger = SharedLedger(settings.mesh)
-        door = Door(mesh, ledger, Keys(settings.keys), settings.limits, settings.replicas, meters)
+        shares = settings.limits, settings.replicas
+        door = Door(mesh, ledger, Keys(settings.keys), *shares, meters, settings.trust_admins)
         try:
             async with _grpc(door, settings):
                 yield door
@@ -65,19 +65,13 @@ def deployment(settings: Settings) -> serve.Application:
     options: dict[str, Any] = {
         "name": "ingress",
         "num_replicas": settings.replicas,
-        "max_ongoing_requests": _CALLS,
+        "max_ongoing_requests": CALLS,
         "ray_actor_options": {"num_cpus": 0},
         "health_check_period_s": 5.0,
         "graceful_shutdown_timeout_s": 10.0,
     }
     made: serve.Application = serve.deployment(serve.ingress()(Replica), **options).bind(settings)
     return made
-
-
-def open_ledger(mesh: str) -> None:
-    """See to it that the mesh has a ledger; ``mesh down`` ends it with the rest."""
-    options = {"name": mesh + SUFFIX, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
-    ray.remote(Ledger).options(**options, num_cpus=0, max_restarts=-1, max_concurrency=_CALLS).remote()
 
 
 def start(settings: Settings) -> None:
@@ -88,11 +82,11 @@ def start(settings: Settings) -> None:
         MeshError: the replicas do not come up.
     """
     _check_free(settings)
-    open_ledger(settings.mesh)
     http = {"host": settings.host, "port": settings.port}
     quiet = {"enable_access_log": False}
-    serve.start(proxy_location="HeadOnly", http_options=http, logging_config=quiet)
     try:
+        open_ledger(settings.mesh)
+        serve.start(proxy_location="HeadOnly", http_options=http, logging_config=quiet)
         serve.run(deployment(settings), name=APP, route_prefix="/")
     except RuntimeError as error:
         stop(settings)
@@ -105,12 +99,23 @@ def start(settings: Settings) -> None:
 def stop(settings: Settings) -> None:
     """End the server, not its mesh."""
     if ray.is_initialized():
-        with contextlib.suppress(Exception):  # whatever of it is gone already
-            serve.delete(APP)
-            if not serve.status().applications:
-                serve.shutdown()
+        _told_if_failing(serve.delete, APP)
+        _told_if_failing(_shut_down)
         with contextlib.suppress(ValueError):
             ray.kill(ray.get_actor(settings.mesh + SUFFIX, namespace=NAMESPACE))
+
+
+def _shut_down() -> None:
+    if not set(serve.status().applications) - {APP}:
+        serve.shutdown()
+
+
+def _told_if_failing(end: Callable[..., object], *args: str) -> None:
+    """What cannot be ended must not keep the rest from ending."""
+    try:
+        end(*args)
+    except Exception:
+        log.exception("what was served does not end as it should")
 
 
 def _check_free(settings: Settings) -> None:

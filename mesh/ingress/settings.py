@@ -12,7 +12,10 @@ from mesh.ingress.limits import Limits
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A server of one running mesh. ``grpc_port`` 0: no gRPC. Raises ConfigError where it would be open to anybody."""
+    """A server of one running mesh. Raises ConfigError where it would be open to anybody.
+
+    ``grpc_port`` 0: no gRPC. ``trust_admins``: see ``Door``.
+    """
 
     mesh: str
     host: str = "127.0.0.1"
@@ -22,6 +25,7 @@ class Settings:
     keys: tuple[Key, ...] = ()
     limits: Limits = field(default_factory=Limits)
     insecure: bool = False
+    trust_admins: bool = False
 
     def __post_init__(self) -> None:
         for name, value, least in (("port", self.port, 1), ("grpc_port", self.grpc_port, 0)):

@@ -43,7 +43,7 @@ from agents.messages import (
 from agents.node import Node
 from agents.plugins import build
 from agents.policies import POLICIES
-from agents.spec import AgentSpec, check
+from agents.spec import AgentSpec, check, checks
 from mesh.directory import NOBODY
 
 
@@ -101,7 +101,7 @@ class VirtualHost:
             raise ConfigError(f"agent {spec.name!r}: engine {spec.engine[0]!r} cannot be simulated: use 'scripted'")
         context = min(engine.context, spec.context or engine.context)
         card = replace(spec.card, context=context, learns=policy.learns)
-        self.node, self.engine = Node(card, NOBODY, policy, assessor, spec.settings), engine
+        self.node, self.engine = Node(card, NOBODY, policy, assessor, spec.settings, checks(policy)), engine
         self.spec, self.world, self.news, self.heard = spec, world, news, len(news)
         self.dead = self.ticking = False
         self.drafts: dict[Key, list[Step] | ScoreRequest] = {}

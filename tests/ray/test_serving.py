@@ -308,6 +308,12 @@ def test_with_keys_on_a_mesh_that_runs_already(tmp_path: Path) -> None:
             assert client.chat.completions.create(model="d", messages=MESSAGES).choices[0].message.content == "from d"
         removed = httpx.delete(f"{agents}/d", headers={"Authorization": f"Bearer {admin}"}, timeout=60)
         assert removed.json() == {"agent": "d", "state": "removed"}
+        for name, status in (("a", 200), ("b", 200), ("c", 400)):  # the last one stays
+            removed = httpx.delete(f"{agents}/{name}", headers={"Authorization": f"Bearer {admin}"}, timeout=60)
+            assert removed.status_code == status
+        told = removed.json()["error"]
+        assert told["code"] == "invalid_value"
+        assert not any(word in told["message"] for word in ("Traceback", "ray", ".py"))
         log = started.log.read_text()
         assert [secret for secret in (user, admin, "count", "from d") if secret in log] == []
         assert started.end() == 0, log
@@ -340,6 +346,13 @@ def test_the_deploy_file(tmp_path: Path) -> None:
         answer = httpx.post(f"{started.url}/v1/chat/completions", json=body, timeout=60)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "mesh_down")
         assert httpx.get(f"{started.url}/v1/mesh", timeout=30).status_code == 503
+        running.up(str(tmp_path / "pool.yaml"))  # and so is that it is back
+        assert until(lambda: httpx.get(f"{started.url}/readyz", timeout=30).status_code == 200)
+        answer = httpx.post(f"{started.url}/v1/chat/completions", json=body, timeout=60)
+        assert answer.json()["choices"][0]["message"]["content"] == WORDS
+        trace = f"{started.url}/v1/mesh/trace/{answer.json()['id']}"
+        assert until(lambda: httpx.get(trace, timeout=30).status_code == 200)
+        assert len(httpx.get(f"{started.url}/v1/mesh", timeout=30).json()["agents"]) == 3
     finally:
         started.end()
         if running.running():

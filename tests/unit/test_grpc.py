@@ -13,7 +13,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from typer.testing import CliRunner, Result
 
 import mesh.cli
+from mesh.ingress import grpc_server
 from mesh.ingress import mesh_pb2 as pb
+from mesh.ingress.limits import Limits
 from mesh.ingress.mesh_pb2_grpc import MeshStub
 from tests.ray.conftest import until
 from tests.serving import WORDS, pool, served
@@ -88,6 +90,12 @@ def test_wrong_queries(stub: MeshStub, fields: dict[str, Any], status: grpc.Stat
     refused(lambda: list(stub.AskStream(query(**fields))), status, code, words)
 
 
+def test_an_error_with_a_long_message_arrives(stub: MeshStub) -> None:
+    long = pb.Query(messages=[pb.Message(role="é" * 20_000, content="x")])
+    error = refused(lambda: stub.Ask(long), grpc.StatusCode.INVALID_ARGUMENT, "invalid_value", "messages")
+    assert len(error.details()) <= 1_000
+
+
 def test_no_question_at_all(stub: MeshStub) -> None:
     refused(lambda: stub.Ask(pb.Query()), grpc.StatusCode.INVALID_ARGUMENT, "invalid_value", "messages: []")
 
@@ -112,6 +120,16 @@ def test_the_calls_deadline_is_the_querys_and_who_cancels_stops_the_generation()
         assert working() == 1
         stream.cancel()
         assert until(lambda: working() == 0, 0.5)
+
+
+def test_a_calls_deadline_does_not_lengthen_the_pools() -> None:
+    source = {**SLOW, "deadline_s": 0.3}
+    with served(source, grpc=True) as (_, door), grpc.insecure_channel(f"127.0.0.1:{door.grpc_port}") as channel:
+        for timeout in (None, 60):
+            refused(
+                lambda timeout=timeout: MeshStub(channel).Ask(query(), timeout=timeout),
+                grpc.StatusCode.DEADLINE_EXCEEDED, "deadline_exceeded", "0.3 s",
+            )  # fmt: skip
 
 
 def test_status_and_feedback(stub: MeshStub) -> None:
@@ -160,6 +178,41 @@ def test_health_and_reflection(target: str) -> None:
         assert until(lambda: check(health_pb2.HealthCheckRequest(service="mesh.v1.Mesh")).status == serving)
         services = ProtoReflectionDescriptorDatabase(channel).get_services()
         assert {"mesh.v1.Mesh", "grpc.health.v1.Health"} <= set(services)
+
+
+def test_what_is_open_to_all_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_server, "_MORE", 1)
+    with served(TWO, limits=Limits(running=1, waiting=1), grpc=True) as (_, door):
+        target = f"127.0.0.1:{door.grpc_port}"
+        with grpc.insecure_channel(target) as one, grpc.insecure_channel(target, [("other", 1)]) as other:
+            first, second = [health_pb2_grpc.HealthStub(channel) for channel in (one, other)]
+            watches = [first.Watch(health_pb2.HealthCheckRequest()) for _ in range(3)]
+            for watch in watches:
+                next(watch)
+            with pytest.raises(grpc.RpcError) as caught:
+                next(second.Watch(health_pb2.HealthCheckRequest()))
+            assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            for watch in watches:
+                watch.cancel()
+
+
+def test_health_goes_on_after_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_server, "_HEALTH_S", 0.05)
+    states = health_pb2.HealthCheckResponse
+    with served(TWO, grpc=True) as (_, door), grpc.insecure_channel(f"127.0.0.1:{door.grpc_port}") as channel:
+
+        def state() -> int:
+            told: int = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest()).status
+            return told
+
+        async def broken() -> bool:
+            raise RuntimeError
+
+        assert until(lambda: state() == states.SERVING)
+        with monkeypatch.context() as patched:
+            patched.setattr(door, "ready", broken)
+            assert until(lambda: state() == states.NOT_SERVING)
+        assert until(lambda: state() == states.SERVING)
 
 
 def run(*words: str) -> Result:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,8 +16,12 @@ import httpx
 import openai
 import pytest
 
+from mesh.ingress.door import Door
+from mesh.ingress.http import application
 from mesh.ingress.keys import Key, new_key, read_keys
+from mesh.ingress.ledger import Ledger
 from mesh.ingress.limits import Limits
+from mesh.ingress.served import ServedMesh
 from tests.ray.conftest import until
 from tests.serving import WORDS, pool, served
 
@@ -147,6 +155,14 @@ def test_options_are_the_meshs(url: str) -> None:
     assert ask(url, messages=chat).status_code == 200
 
 
+def test_an_answer_may_be_sent_back_as_it_came(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="mesh", messages=CHAT["messages"]).choices[0].message
+    nothing = {"annotations": [], "audio": None, "function_call": None, "tool_calls": [], "refusal": ""}
+    for form in (answer, answer.model_dump(), {**answer.model_dump(), **nothing}):
+        messages: Any = [*CHAT["messages"], form, *CHAT["messages"]]
+        assert client.chat.completions.create(model="mesh", messages=messages).choices[0].message.content == WORDS
+
+
 # ---------------------------------------------------------------------------------- what goes wrong
 
 
@@ -172,6 +188,12 @@ def test_options_are_the_meshs(url: str) -> None:
         ({"n": 2}, 400, "invalid_value", "n: 2"),
         ({"tools": [{"type": "function"}]}, 400, "invalid_value", "tools: "),
         ({"response_format": {"type": "json_object"}}, 400, "invalid_value", "response_format.type: 'json_object'"),
+        (
+            {"messages": [{**CHAT["messages"][0], "tool_calls": [{}]}]},
+            400,
+            "invalid_value",
+            "messages[0].tool_calls: [{}]",
+        ),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, 400, "invalid_value", "surrogate"),
         ({"model": "\ud800"}, 404, "model_not_found", ""),
     ],
@@ -196,6 +218,9 @@ def test_what_is_no_request_at_all(url: str) -> None:
     refused(httpx.post(to, content=b"model=mesh"), 415, "not_json")
     refused(httpx.get(to), 405, "wrong_method")
     refused(httpx.get(f"{url}/v2"), 404, "no_such_path")
+    refused(httpx.get(f"{url}/v1/models/", headers={"Host": "localhost:1"}), 404, "no_such_path")  # no redirect
+    text = {"model": "mesh", "prompt": "count", "logprobs": 0}
+    refused(httpx.post(f"{url}/v1/completions", json=text), 400, "invalid_value", "logprobs: 0")
     refused(ask(url, {"X-Mesh-Alpha": "much"}), 400, "invalid_value", "X-Mesh-Alpha: alpha: 'much'")
 
 
@@ -215,6 +240,42 @@ def test_the_deadline_passes() -> None:
         (trace,) = [each for each in httpx.get(f"{url}/v1/mesh").json()["last"][:1]]
         assert trace["error"] == "deadline_exceeded"
         assert door.gate.running == 0
+
+
+@pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
+async def test_who_leaves_before_the_stream_starts_leaves_nothing_behind(spec_version: str) -> None:
+    """Neither its place nor its stream, and the generation ends."""
+    source = pool({"a": {"answer": WORDS, "pieces": 10, "piece_s": 0.3}})
+    with await asyncio.to_thread(ServedMesh.from_yaml(source).start) as mesh:
+        door = Door(mesh, Ledger())  # type: ignore[arg-type]
+
+        @contextlib.asynccontextmanager
+        async def opened() -> AsyncIterator[Door]:
+            yield door
+
+        app = application(opened, local_only=False)
+        app.state.door = door
+        coming = [{"type": "http.request", "body": json.dumps({**CHAT, "stream": True}).encode(), "more_body": False}]
+
+        async def receive() -> MutableMapping[str, Any]:
+            return coming.pop() if coming else {"type": "http.disconnect"}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            raise OSError("gone")
+
+        path = "/v1/chat/completions"
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": spec_version},
+            "method": "POST",
+            "path": path,
+        }
+        scope |= {"raw_path": path.encode(), "query_string": b"", "headers": [(b"content-type", b"application/json")]}
+        with contextlib.suppress(Exception):
+            await app(scope, receive, send)
+        assert (door.gate.running, door.gate._streams) == (0, {"anybody": 0})
+        await asyncio.sleep(0.1)
+        assert (await mesh.rows())[0]["engine_running"] == 0
 
 
 def test_a_fault_of_ours_tells_nothing(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -263,6 +324,12 @@ def test_learners_hear_of_feedback() -> None:
         httpx.post(f"{url}/v1/mesh/feedback", json={"id": reply["id"], "right": True})
         hosts = door.mesh._running.runtime._hosts  # type: ignore[attr-defined]
         assert [outcome.right for outcome in hosts["a"].node.policy.heard] == [None, True]
+        again = httpx.post(f"{url}/v1/mesh/feedback", json={"id": reply["id"], "right": True})
+        assert again.status_code == 200
+        other = httpx.post(f"{url}/v1/mesh/feedback", json={"id": reply["id"], "right": False})
+        refused(other, 409, "judged_already", "has been said to be right already")
+        assert [outcome.right for outcome in hosts["a"].node.policy.heard] == [None, True]
+        assert door.mesh._replies == {}  # no text is kept
 
 
 def test_the_mesh_at_a_glance(url: str) -> None:
@@ -280,6 +347,9 @@ def test_the_api_describes_itself(url: str) -> None:
     told = httpx.get(f"{url}/openapi.json").json()
     statuses = told["paths"]["/v1/chat/completions"]["post"]["responses"]
     assert {"200", "400", "401", "403", "404", "413", "429", "500", "502", "503", "504"} <= set(statuses)
+    assert not [
+        path for path, routes in told["paths"].items() for each in routes.values() if "422" in each["responses"]
+    ]
     assert told["components"]["schemas"]["ChatRequest"]["additionalProperties"] is False
 
 
@@ -336,8 +406,53 @@ def test_agents_come_and_go_for_admins(locked: str) -> None:
     assert ask(locked, admin).json()["mesh"]["agent"] == "b"
 
 
+def test_who_is_added_over_the_network_runs_nothing_but_our_plug_ins(locked: str) -> None:
+    to, admin = f"{locked}/v1/mesh/agents", with_key(ADMIN)
+    base = {"name": "c", "cost": 0.5, "engine": {"kind": "scripted"}}
+    for wrong, words in (
+        ({"engine": {"kind": "os:system"}}, "engine: 'os:system'; over the network it must be one of scripted"),
+        ({"policy": "os:system"}, "policy: 'os:system'"),
+        ({"assessor": {"kind": "os:system"}}, "assessor: 'os:system'"),
+        ({"engine": {"kind": "openai", "base_url": "http://x", "api_key_env": "HOME"}}, "engine.api_key_env: over"),
+        ({"engine": {"kind": "openai", "base_url": "http://x"}}, "engine.api_key_env: over"),
+        ({"engine": "openai"}, "engine.api_key_env: over"),
+        ({"policy": {"kind": "reliability", "gamma": "much"}}, "policy"),  # a TypeError within
+    ):
+        refused(httpx.post(to, json={**base, **wrong}, headers=admin), 400, "invalid_value", words)
+    with served(TWO, KEYS) as (url, door):
+        door.trust_admins = True
+        own = {**base, "policy": "tests.pools:Restless"}
+        assert httpx.post(f"{url}/v1/mesh/agents", json=own, headers=admin).status_code == 200
+
+
+def test_the_last_agent_stays() -> None:
+    with served(pool({"a": {}}), KEYS) as (url, _):
+        answer = httpx.delete(f"{url}/v1/mesh/agents/a", headers=with_key(ADMIN))
+        refused(answer, 400, "invalid_value", "last")
+
+
+def test_queries_do_not_wait_for_agents_that_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def loads(spec: Any) -> None:
+        await asyncio.sleep(4)
+
+    with served(TWO, KEYS) as (url, door), ThreadPoolExecutor(64) as others:
+        monkeypatch.setattr(door.mesh._control, "add", loads)
+        new, admin = {"cost": 0.5, "engine": {"kind": "scripted"}}, with_key(ADMIN)
+        threads = min(32, (os.cpu_count() or 1) + 4)  # as many as asyncio has
+        for number in range(threads):
+            body = {**new, "name": f"n{number}"}
+            others.submit(httpx.post, f"{url}/v1/mesh/agents", json=body, headers=admin, timeout=30)
+        time.sleep(1.0)
+        began = time.monotonic()
+        assert ask(url, admin).status_code == 200
+        assert time.monotonic() - began < 2
+
+
 def test_without_keys_only_this_machine_is_let_in(url: str) -> None:
-    refused(ask(url, {"Host": "evil.example"}), 403, "wrong_host")
+    for elsewhere in ("evil.example", "10.0.0.1:80", "[2001:db8::1]:80", "127.0.0.1.evil.example"):
+        refused(ask(url, {"Host": elsewhere}), 403, "wrong_host")
+    for here in ("127.0.0.2:80", "[::1]:80", "[::1]", "LOCALHOST"):
+        assert httpx.get(f"{url}/healthz", headers={"Host": here}).status_code == 200
     refused(httpx.post(f"{url}/v1/mesh/agents", json={"name": "c"}), 403, "admin_only", "no keys")
     with served(TWO, insecure=True) as (open_to_all, _):
         assert ask(open_to_all, {"Host": "evil.example"}).status_code == 200
@@ -354,10 +469,17 @@ def test_too_much_of_everything() -> None:
         refused(httpx.post(f"{url}/v1/chat/completions", content=body, headers=kind), 413, "too_large")
         refused(ask(url, user, messages=3 * CHAT["messages"]), 400, "too_many_messages", "3 of them")
         refused(ask(url, user, max_tokens=11), 400, "invalid_value", "at most 10")
+        for _ in range(10):  # looking costs nothing
+            assert httpx.get(f"{url}/v1/mesh", headers=user).status_code == 200
         last = [ask(url, user) for _ in range(5)]
         refused(last[-1], 429, "rate_limit_exceeded", "8 requests a minute", "'ada'")
         assert 1 <= int(last[-1].headers["retry-after"]) <= 8
         assert ask(url, with_key(OTHER)).status_code == 200
+
+
+def test_the_limit_of_tokens_holds_for_who_names_none() -> None:
+    with served(TWO, limits=Limits(max_tokens=2)) as (url, _):
+        assert ask(url).json()["usage"]["completion_tokens"] <= 2
 
 
 def test_a_body_that_does_not_come() -> None:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping
+import signal
+import time
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -18,7 +24,7 @@ import agents.errors
 import mesh.cli
 from agents.errors import ConfigError, MeshError
 from agents.messages import Hop, Reply
-from mesh.ingress import wire
+from mesh.ingress import command, wire
 from mesh.ingress.errors import STATUSES, Refused, refusal
 from mesh.ingress.gate import Bucket, Gate
 from mesh.ingress.keys import Key, Keys, bearer, environment_keys, gather_keys, new_key, read_keys
@@ -218,6 +224,10 @@ def test_every_error_of_the_mesh_has_a_status() -> None:
     assert (ours.status, "prompt" in ours.message) == (500, False)
 
 
+def test_a_long_message_is_cut() -> None:
+    assert len(refusal(ConfigError("x" * 5_000)).message) == 1_000
+
+
 # ---------------------------------------------------------------------------------- wire
 
 PATH = (Hop("a", "refused", 0.1, 0.1, 7, 1, 0.01), Hop("b", "failed", None, 0.2, 7, 2, reason="died"))
@@ -255,7 +265,9 @@ async def test_the_ledger_forgets_the_oldest() -> None:
     assert [record.id for record in await ledger.last(5, None)] == ["2", "1"]
     assert [record.id for record in await ledger.last(1, "ada")] == ["2"]
     assert await ledger.last(5, "bob") == []
-    await ledger.judge("2", True)
+    assert [await ledger.judge("2", True), await ledger.judge("2", False), await ledger.judge("0", True)] == [
+        True, False, False,
+    ]  # fmt: skip
     (record,) = await ledger.last(1, None)
     assert record.told()["right"] is True
 
@@ -272,6 +284,79 @@ def test_who_is_let_in_without_keys() -> None:
             Settings("lab", host)
         assert not Settings("lab", host, keys=(key,)).local_only
         assert not Settings("lab", host, insecure=True).local_only
+
+
+@pytest.fixture
+def serving() -> Any:
+    """The module, which takes a while to import."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray Serve's own
+        from mesh.ingress import serving
+    return serving
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Whoever listens to signals does so no longer afterwards."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_can_be_broken_off(serving: Any, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals) -> None:
+    ending = command._Ending()
+    ended: list[str] = []
+
+    def starts(settings: Settings) -> None:
+        try:
+            os.kill(os.getpid(), sent)
+            time.sleep(5)
+        finally:
+            os.kill(os.getpid(), sent)  # once more, while it cleans up
+            ended.append("cleaned up")
+
+    monkeypatch.setattr(serving, "start", starts)
+    with pytest.raises(KeyboardInterrupt):
+        command._serve_until_told(Settings("lab"), ending)
+    assert ended == ["cleaned up"]
+
+
+@pytest.mark.usefixtures("signals")
+def test_what_is_served_ends_when_told(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[str] = []
+    monkeypatch.setattr(serving, "start", lambda settings: None)
+    monkeypatch.setattr(serving, "stop", lambda settings: ended.append(settings.mesh))
+    monkeypatch.setattr(command, "_tell", lambda settings: os.kill(os.getpid(), signal.SIGTERM))
+    command._serve_until_told(Settings("lab"), command._Ending())
+    assert ended == ["lab"]
+
+
+def test_serve_is_shut_down_also_where_the_application_cannot_be_deleted(
+    serving: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    down: list[str] = []
+
+    def fails(name: str) -> None:
+        raise RuntimeError("it will not go")
+
+    def none(name: str, namespace: str) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(serving.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(serving.ray, "get_actor", none)
+    monkeypatch.setattr(serving.serve, "delete", fails)
+    monkeypatch.setattr(serving.serve, "shutdown", lambda: down.append("down"))
+    applications = {serving.APP: object()}
+    monkeypatch.setattr(serving.serve, "status", lambda: SimpleNamespace(applications=applications))
+    serving.stop(Settings("lab"))
+    assert down == ["down"]
+    assert "it will not go" in caplog.text
+    applications["another"] = object()
+    serving.stop(Settings("lab"))
+    assert down == ["down"]
 
 
 def run(*words: str) -> Result:

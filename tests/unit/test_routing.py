@@ -9,7 +9,19 @@ import pytest
 
 from agents.policies import Always, Reliability
 from benchmarks.outcomes import Asked, Outcomes, routed
-from benchmarks.routing import ALPHAS, Method, baselines, chosen, figures, lab_outcomes, planes, tried, walked, ways
+from benchmarks.routing import (
+    ALPHAS,
+    Method,
+    baselines,
+    chosen,
+    figures,
+    lab_outcomes,
+    planes,
+    report,
+    tried,
+    walked,
+    ways,
+)
 from benchmarks.routing_figures import draw, table
 from benchmarks.walking import walk
 from mesh.config import load
@@ -65,6 +77,28 @@ def ours() -> tuple[list[Method], list[Method]]:
     """Our ways, on the validation and on the test questions."""
     found = ways(TRAIN, VALIDATION, EVERYBODY, ALPHAS)
     return tried(found, VALIDATION, EVERYBODY, ALPHAS), tried(found, TEST, EVERYBODY, ALPHAS)
+
+
+def test_the_report_is_of_what_was_found() -> None:
+    found = {name: way for name, way in ways(TRAIN, VALIDATION, EVERYBODY, ALPHAS).items() if "-looks" in name}
+    methods = tried(found, TEST, EVERYBODY, ALPHAS)
+    names = "mesh-reservation-looks", "mesh-reservation-looks-full"
+    others = baselines(TRAIN, VALIDATION, TEST, ALPHAS, 0, ("logistic",))
+    told = report([*methods, *others], found, names, TEST, EVERYBODY, ALPHAS, 0)
+    assert told["changes"] == []  # with three agents there is nobody to leave
+    for name, by_alpha in told["missing"].items():
+        for alpha, parts in by_alpha.items():
+            got = told["alphas"][alpha]["methods"][name]["utility"]
+            lacking = parts["information"] + parts["calibration"] + parts["policy"]
+            assert got + lacking == pytest.approx(told["alphas"][alpha]["oracle"])
+    by_name = {method.name: method.found for method in methods}
+    everybody = by_name[names[1]][0.5]
+    assert told["shares"][names[1]]["0.5"]["small"] == pytest.approx((everybody.agent == 0).mean())
+    row = told["alphas"]["0.5"]["methods"][names[1]]
+    assert row["hops"] == pytest.approx(everybody.hops.mean())
+    answers = TEST.work[everybody.agent, np.arange(400)].sum()
+    assert row["work_beside_answers"] == pytest.approx(1 - answers / everybody.full_cost.sum())
+    assert set(told["easy_and_hard"]) == {*names, "logistic"}
 
 
 def test_ours_are_chosen_on_validation_and_come_near_what_can_be_known(ours: tuple[list[Method], list[Method]]) -> None:

@@ -1,0 +1,133 @@
+"""A client's hold on a running mesh, and a server's on its ledger, where what they call hangs, dies or is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from agents.errors import ConfigError, MeshClosed
+from mesh import running
+from mesh.config import load
+from mesh.ingress import ledger
+from mesh.ingress.errors import refusal
+from mesh.ingress.ledger import Ledger, Record, SharedLedger
+from mesh.running import Info, RunningControl
+from tests.serving import pool
+from topologies import TopologyError
+
+INFO = Info("test", load(pool({"a": {}})))
+
+
+class Actor:
+    """Every method of it is called as an actor's, and does the same."""
+
+    def __init__(self, does: Callable[..., Awaitable[Any]]) -> None:
+        self.remote = does
+
+    def __getattr__(self, method: str) -> Actor:
+        return self
+
+
+async def hangs(*_: object) -> None:
+    await asyncio.Event().wait()
+
+
+def raises(error: Exception) -> Actor:
+    async def fails(*_: object) -> None:
+        raise error
+
+    return Actor(fails)
+
+
+async def rows(*_: object) -> list[dict[str, str]]:
+    return [{"agent": "a"}]
+
+
+async def test_a_supervisor_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "_STATUS_S", 0.05)
+    with pytest.raises(MeshClosed, match="its supervisor hangs"):
+        await RunningControl(INFO, Actor(hangs)).status()
+
+
+async def test_the_supervisor_of_a_mesh_that_is_up_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Actor] = [Actor(rows)]
+
+    def get_actor(name: str, namespace: str) -> Actor:
+        if not found:
+            raise ValueError("a Ray cluster at 10.0.0.1 has none")
+        return found[0]
+
+    monkeypatch.setattr(ray, "get_actor", get_actor)
+    control = RunningControl(INFO, raises(RayActorError()))
+    assert await control.status() == [{"agent": "a"}]
+    found.clear()
+    assert await control.status() == [{"agent": "a"}]  # and is known from now on
+    with pytest.raises(MeshClosed, match="mesh 'test' is down, or at least its supervisor") as caught:
+        await RunningControl(INFO, raises(RayActorError())).status()
+    assert "10.0.0.1" not in str(caught.value)
+
+
+async def test_what_a_supervisor_may_have_done_is_not_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = list[object]()
+
+    async def unreachable(*args: object) -> None:
+        calls.append(args)
+        raise RayActorError
+
+    same = Actor(unreachable)
+    monkeypatch.setattr(ray, "get_actor", lambda name, namespace: same)
+    with pytest.raises(MeshClosed):
+        await RunningControl(INFO, same).update("a", None)
+    assert calls == [("a", None)]
+
+
+@pytest.mark.parametrize("cause", [ConfigError("name: x"), TopologyError("the last one"), ValueError("a secret")])
+async def test_what_the_supervisor_raises_comes_without_rays_traceback(cause: Exception) -> None:
+    error = RayTaskError("remove", "Traceback: /home/somebody, ip=10.0.0.1", cause).as_instanceof_cause()
+    with pytest.raises(type(cause)) as caught:
+        await RunningControl(INFO, raises(error)).remove("a")
+    told = refusal(caught.value)
+    if isinstance(cause, ConfigError | TopologyError):
+        assert caught.value is cause
+        assert (told.status, told.message) == (400, str(cause))
+    assert not any(word in told.message for word in ("Traceback", "10.0.0.1", "secret"))
+    assert "10.0.0.1" not in refusal(error).message
+
+
+RECORD = Record("1", "ada", 0.0, 0.5, None, "busy")
+
+
+async def test_a_ledger_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_ANSWER_S", 0.05)
+    monkeypatch.setattr(running, "running", lambda: ["test"])
+    monkeypatch.setattr(ledger, "open_ledger", lambda mesh: Actor(hangs))
+    books = SharedLedger("test")
+    with pytest.raises(MeshClosed, match="does not answer"):
+        await books.last(1, None)
+    await books.write(RECORD)
+
+
+async def test_a_mesh_that_is_up_again_gets_a_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Remote:
+        """A ledger as an actor."""
+
+        def __init__(self) -> None:
+            self.books = Ledger()
+
+        def __getattr__(self, method: str) -> Any:
+            return Actor(getattr(self.books, method))
+
+    up, opened = ["test"], [raises(RayActorError()), Remote()]
+    monkeypatch.setattr(running, "running", lambda: up)
+    monkeypatch.setattr(ledger, "open_ledger", lambda mesh: opened.pop(0))
+    books = SharedLedger("test")
+    await books.write(RECORD)
+    assert await books.find("1") == RECORD
+    up.clear()
+    with pytest.raises(MeshClosed, match="mesh 'test' is down"):  # and none is left that belongs to nothing
+        await SharedLedger("test").find("1")
