@@ -7,6 +7,7 @@ recording that broke off goes on.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -133,7 +134,10 @@ class Recording:
             path = self._replies(agent, name)
             with closing(Mesh(one, self.models_dir)) as mesh:
                 ask(mesh, self.questions, path, alphas, agent_limits(local, agent), told, may_decline=True)
-            if missing := len(ids) * len(alphas) - sum(line["alpha"] in alphas for line in replied(path, ids)):
+            known = {(line["question"], line["alpha"]) for line in replied(path, ids)}
+            if name == "p_true":  # of an endless answer that with the question is more than it can read it says nothing
+                known |= {(id, ANY) for id in _too_long(path, ids)}
+            if missing := sum((id, alpha) not in known for id in ids for alpha in alphas):
                 raise MeshError(f"{missing} of {total} replies of {agent.name!r} failed; see {path}")
 
     def outcomes(self) -> Outcomes:
@@ -166,8 +170,8 @@ class Recording:
             "looks": [math.nan] * len(drafts),
         }
         if self.p_true:
-            (judged,) = self._found(agent, "p_true", (ANY,))
-            column["p_true"] = [1 / (1 + math.exp(-_score(line))) for line in judged]
+            (judged,) = self._found(agent, "p_true", (ANY,), _too_long)
+            column["p_true"] = [math.nan if line is None else 1 / (1 + math.exp(-_score(line))) for line in judged]
         scored = [scores for _ in self.alphas]
         if looks_first(agent) and self.alphas:
             seen = self._found(agent, "looks", self._looked_at(calibration))
@@ -190,13 +194,20 @@ class Recording:
     def _replies(self, agent: AgentConfig, name: str) -> Path:
         return self.folder / f"{agent.name}.{name}.jsonl"
 
-    def _found(self, agent: AgentConfig, name: str, alphas: Sequence[float]) -> list[list[dict[str, Any]]]:
-        """Replies at each alpha, in the order of the questions."""
+    def _found(
+        self,
+        agent: AgentConfig,
+        name: str,
+        alphas: Sequence[float],
+        absent: Callable[[Path, set[str]], set[str]] = lambda *_: set(),
+    ) -> list[list[Any]]:
+        """Replies at each alpha, in the order of the questions; None for those that are known to be ``absent``."""
         path = self._replies(agent, name)
         if not path.exists():
             raise ConfigError(f"recording: there is no {path}; `mesh record` makes it")
         ids = [question.id for question in self.questions]
-        found = {(line["alpha"], line["question"]): line for line in replied(path, set(ids))}
+        found: dict[tuple[float, str], Any] = dict.fromkeys(product(alphas, absent(path, set(ids))))
+        found |= {(line["alpha"], line["question"]): line for line in replied(path, set(ids))}
         for alpha, id in product(alphas, ids):
             if (alpha, id) not in found:
                 raise ConfigError(f"recording: {path} has no reply to {id!r} at alpha {alpha:g}")
@@ -218,6 +229,12 @@ def looks_first(agent: AgentConfig) -> bool:
         f"agent {agent.name!r}: judges itself by {agent.assessor.kind!r} with prompt {agent.prompt!r}; what can be "
         f"recorded is {LOOKS!r}, and {DRAFTS!r} with prompt 'plain'"
     )
+
+
+def _too_long(path: Path, ids: set[str]) -> set[str]:
+    """Of these questions those that with the agent's own answer were more than it can read."""
+    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return {line["question"] for line in lines if line.get("error") == "QueryTooLong" and line["question"] in ids}
 
 
 def _believed(calibration: Calibration, score: float, alpha: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -75,3 +76,18 @@ def test_an_agent_that_judges_otherwise_cannot_be_recorded() -> None:
     assert not looks_first(load("lab-bare").named("nano"))
     with pytest.raises(ConfigError, match=r"'smollm2-135m': judges itself by 'refusal' with prompt 'scenario'"):
         looks_first(load("smollm2").named("smollm2-135m"))
+
+
+def test_an_answer_too_long_to_be_judged_is_no_failure(nano: Path, tmp_path: Path) -> None:
+    """It is as if the agent had none of P(true); whatever else fails is told."""
+    config, asked = load(nano), questions(4, "test", 0)
+    Recording(config, asked, tmp_path, ()).record()
+    path = tmp_path / f"{config.agents[0].name}.p_true.jsonl"
+    first, *others = path.read_text().splitlines()
+    failed = {key: json.loads(first)[key] for key in ("question", "id", "task", "alpha")}
+    path.write_text("\n".join([json.dumps({**failed, "error": "QueryTooLong", "why": ""}), *others, ""]))
+    told = Recording(config, asked, tmp_path, ()).outcomes().signals["p_true"]
+    assert [bool(np.isnan(p)) for p in told[0]] == [question.id == failed["question"] for question in asked]
+    path.write_text("\n".join([json.dumps({**failed, "error": "DeadlineExceeded", "why": ""}), *others, ""]))
+    with pytest.raises(ConfigError, match="no reply to"):
+        Recording(config, asked, tmp_path, ()).outcomes()
