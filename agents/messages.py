@@ -56,7 +56,7 @@ class Card(_Value, frozen=True):
 class Hop(_Value, frozen=True):
     """One agent's part in a query.
 
-    ``reason`` says why it failed (died, stalled, busy, ...) or that it was ``forced`` to answer.
+    ``reason`` says why it failed (died, stalled, busy, ...), that it was ``forced`` to answer, or was ``not tried``.
     """
 
     agent: str

@@ -302,7 +302,7 @@ class Node:
             self._check(turn, out)
         elif isinstance(decision, Decline) and query.reserve is not None:
             self._free(turn, out)
-            self._hop(turn, "refused", now)
+            self._hop(turn, "refused", now, "" if turn.judged else "not tried")
             self._reject(turn, "handed back", "", now, out)
         elif isinstance(decision, Decline) and query.may_decline:
             self._decline(turn, now, out)
@@ -311,7 +311,7 @@ class Node:
         elif any(decision.peer == card.name for card in peers):
             if turn.stage == "assessing":
                 self._free(turn, out)
-                self._hop(turn, "refused", now)
+                self._hop(turn, "refused", now, "" if turn.judged else "not tried")
             self._forward(turn, decision.peer, now, out, decision.reserve)
         else:
             raise ValueError(

@@ -36,6 +36,7 @@ from training.threshold import GAMMAS
 
 ALPHAS = (0.2, 0.5, 0.8)
 VALIDATION = 4000
+GRID = tuple(round(0.1 * step, 1) for step in range(11))  # alphas at which agents tell what it is worth to ask them
 KINDS = ("looks", "drafts", "both")  # what agents know of themselves: before they draft, of their drafts
 
 
@@ -179,7 +180,7 @@ def profiles(
             looks[at] if may_look else None,
             validation.work[at],
         )
-        found[name] = learn_values(begun[name], record, float(validation.costs[at]), sorted(alphas), full)
+        found[name] = learn_values(begun[name], record, float(validation.costs[at]), sorted({*GRID, *alphas}), full)
     return found
 
 

@@ -24,6 +24,7 @@ EIGHT = {**LADDER, "numbers": 0.15, "lists": 0.15, "strings": 0.15}
         ("lab-bare", "mesh", EIGHT),
         ("lab-tree", "tree", EIGHT),
         ("lab-cascade8", "cascade", EIGHT),
+        ("lab-reservation", "mesh", EIGHT),
     ],
 )
 def test_lab_pools(name: str, topology: str, costs: dict[str, float]) -> None:
@@ -33,7 +34,9 @@ def test_lab_pools(name: str, topology: str, costs: dict[str, float]) -> None:
     trained = set(costs) - {"large"} if name != "lab-bare" else set()
     for agent in pool.agents:
         knows = ("first_token", "level") if agent.name in trained else ("likelihood", "plain")
-        assert (agent.policy.kind, agent.assessor.kind, agent.prompt) == ("reliability", *knows)
+        policy = "reservation" if name == "lab-reservation" else "reliability"
+        assert (agent.policy.kind, agent.assessor.kind, agent.prompt) == (policy, *knows)
+        assert (agent.profile is not None) is (name == "lab-reservation")
         assert (agent.adapter is not None) is (agent.name in trained)
     for spec in agent_specs(pool).values():  # calibrated, and with the work that its answers take
         assert spec.assessor[1]["calibration"]["meta"]["mean_work"] == spec.card.mean_work

@@ -773,6 +773,7 @@ def test_a_staged_policy_forwards_before_any_work() -> None:
     assert kinds(said) == ["Route"]
     route = one(said, Route)
     assert (route.agent, route.query.reserve, route.query.path[-1].prompt_tokens) == ("b", 0.4, 0)
+    assert (route.query.path[-1].verdict, route.query.path[-1].reason) == ("refused", "not tried")
     view = policy.views[0]
     assert (view.text, view.reserve, view.looked, view.has_draft, view.confidence) == ("why?", 0.3, False, False, None)
 

@@ -35,7 +35,7 @@ MODELS = {
         "google/gemma-3-1b-it": 0.9,
     },
 }
-LABS = ["lab", "lab-bare", "lab-cascade8", "lab-mesh", "lab-tree"]  # see test_lab_pools.py
+LABS = ["lab", "lab-bare", "lab-cascade8", "lab-mesh", "lab-reservation", "lab-tree"]  # see test_lab_pools.py
 ALL = sorted([*MODELS, *LABS, "scripted"])
 
 
