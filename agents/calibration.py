@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from agents.errors import ConfigError
+from agents.profile import Curve, height
 
 KEYS = {"isotonic": ("x", "y"), "platt": ("a", "b"), "identity": (), "score": ()}
-Curve = tuple[tuple[float, ...], tuple[float, ...]]  # knots (x, y), or ((a,), (b,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Calibration:
 
     kind: str = "identity"
     alphas: tuple[float, ...] = ()
-    maps: tuple[Curve, ...] = ()
+    maps: tuple[Curve, ...] = ()  # knots (x, y), or ((a,), (b,))
     meta: str = "{}"  # how it was fitted: JSON text, so that nobody can change it
     told: float | None = None
 
@@ -77,12 +77,7 @@ class Calibration:
 
 def knots(curve: Curve, x: float) -> float:
     """The height at ``x`` of a line through knots, flat beyond its ends, in [0, 1]."""
-    xs, ys = curve
-    i = bisect_right(xs, x)
-    if i in (0, len(xs)):
-        return ys[max(i - 1, 0)]
-    weight = (x - xs[i - 1]) / (xs[i] - xs[i - 1])
-    return min(max(ys[i - 1] * (1 - weight) + ys[i] * weight, 0.0), 1.0)
+    return min(max(height(curve, x), 0.0), 1.0)
 
 
 def _sigmoid(curve: Curve, score: float) -> float:

@@ -110,7 +110,7 @@ INSIDE_AGENTS = {  # part of agents -> the parts that it may import besides itse
     "plugins": "errors",
     "prompts": "messages",
     "wire": "messages",
-    "calibration": "errors",
+    "calibration": "errors profile",
     "policies": "errors profile messages calibration",
     "assess": "errors profile messages prompts calibration",
     "node": "errors profile messages prompts calibration policies assess",  # never sees an engine
