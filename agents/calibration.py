@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import json
 import math
-from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agents.errors import ConfigError
-from agents.profile import Curve, height
+from agents.profile import Curve, between, height
 
 KEYS = {"isotonic": ("x", "y"), "platt": ("a", "b"), "identity": (), "score": ()}
 
@@ -40,9 +39,8 @@ class Calibration:
             return float(score)
         if self.kind == "identity":
             return min(max(float(score), 0.0), 1.0)
-        value, i = (knots if self.kind == "isotonic" else _sigmoid), bisect_right(self.alphas, alpha)
-        near = slice(max(i - 1, 0), i + 1)
-        return knots((self.alphas[near], tuple(value(curve, score) for curve in self.maps[near])), alpha)
+        value = knots if self.kind == "isotonic" else _sigmoid
+        return min(max(between(self.alphas, self.maps, alpha, lambda curve: value(curve, score)), 0.0), 1.0)
 
     @classmethod
     def from_json(cls, document: Any) -> Calibration:

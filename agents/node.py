@@ -301,8 +301,7 @@ class Node:
         elif isinstance(decision, Draft) and self.checker is not None and not turn.whole:
             self._check(turn, out)
         elif isinstance(decision, Decline) and query.reserve is not None:
-            self._free(turn, out)
-            self._hop(turn, "refused", now, "" if turn.judged else "not tried")
+            self._leave(turn, now, out)
             self._reject(turn, "handed back", "", now, out)
         elif isinstance(decision, Decline) and query.may_decline:
             self._decline(turn, now, out)
@@ -310,14 +309,18 @@ class Node:
             self._answer(turn, now, out)
         elif any(decision.peer == card.name for card in peers):
             if turn.stage == "assessing":
-                self._free(turn, out)
-                self._hop(turn, "refused", now, "" if turn.judged else "not tried")
+                self._leave(turn, now, out)
             self._forward(turn, decision.peer, now, out, decision.reserve)
         else:
             raise ValueError(
                 f"policy {type(self.policy).__name__} of {self.card.name!r} forwards to {decision.peer!r}, "
                 f"not one of {[card.name for card in peers]}"
             )
+
+    def _leave(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
+        """It is for others to answer."""
+        self._free(turn, out)
+        self._hop(turn, "refused", now, "" if turn.judged else "not tried")
 
     def _answer(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
         """Give the draft as the answer where there is one worth it; else draft again, refusal excluded."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import zlib
 from bisect import bisect_right
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -84,10 +85,9 @@ class Profile(Struct, frozen=True, gc=False):
         look = self._at(self.looking, prior, alpha) if self.looking else -math.inf
         return max(draft, look), look > draft
 
-    def once_looked(self, prior: float, p: float | None, alpha: float) -> tuple[float, float]:
-        """The probability once it has looked and says ``p`` (None: it refused), and what it is then worth."""
-        mixed_p = mixed(self.looked, prior, p)
-        return mixed_p, self._at(self.after, mixed_p, alpha)
+    def once_looked(self, prior: float, p: float | None, alpha: float) -> float:
+        """What it is worth once it has looked and says ``p`` (None: it refused)."""
+        return self._at(self.after, mixed(self.looked, prior, p), alpha)
 
     def once_drafted(self, prior: float, p: float | None, alpha: float) -> float:
         """What its draft is worth, of which it says ``p``."""
@@ -98,13 +98,7 @@ class Profile(Struct, frozen=True, gc=False):
         return mixed(self.both, prior, looked, p) - alpha * self.price
 
     def _at(self, curves: tuple[Curve, ...], p: float, alpha: float) -> float:
-        i = bisect_right(self.alphas, alpha)
-        low, high = max(i - 1, 0), min(i, len(self.alphas) - 1)
-        below = height(curves[low], p)
-        if low == high or alpha == self.alphas[low]:
-            return below
-        weight = (alpha - self.alphas[low]) / (self.alphas[high] - self.alphas[low])
-        return below * (1 - weight) + height(curves[high], p) * weight
+        return between(self.alphas, curves, alpha, lambda curve: height(curve, p))
 
     @classmethod
     def load(cls, path: str | Path) -> Profile:
@@ -149,6 +143,15 @@ def height(curve: Curve, x: float) -> float:
         return ys[max(i - 1, 0)]
     weight = (x - xs[i - 1]) / (xs[i] - xs[i - 1])
     return ys[i - 1] * (1 - weight) + ys[i] * weight
+
+
+def between(
+    alphas: tuple[float, ...], curves: tuple[Curve, ...], alpha: float, value: Callable[[Curve], float]
+) -> float:
+    """What curves, one for each of ``alphas``, are worth at ``alpha``: on a line between the two that are nearest."""
+    i = bisect_right(alphas, alpha)
+    near = slice(max(i - 1, 0), i + 1)
+    return height((alphas[near], tuple(value(curve) for curve in curves[near])), alpha)
 
 
 def sigmoid(x: float) -> float:

@@ -107,7 +107,7 @@ def self_awareness(
     from tempfile import TemporaryDirectory
 
     from benchmarks.awareness_figures import draw, figures, keep, tables
-    from benchmarks.results import HERE, publish
+    from benchmarks.results import folder, publish
     from benchmarks.self_awareness import measure, trained
     from mesh.config import load
     from mesh.terminal import print_table, progress
@@ -127,10 +127,8 @@ def self_awareness(
     }
     for rows in tables(result):
         print_table(rows)
-    folder = out or HERE / "results"
-    folder.mkdir(parents=True, exist_ok=True)
-    draw(found, folder / "self_awareness.png")
-    keep(found, folder / "self_awareness.npz")
+    draw(found, folder(out) / "self_awareness.png")
+    keep(found, folder(out) / "self_awareness.npz")
     publish("self_awareness", result, seed, out)
 
 

@@ -14,7 +14,8 @@ from agents.policies import Reliability, Reservation
 from agents.profile import Profile, mixed
 from benchmarks.baselines.base import Embedding
 from benchmarks.outcomes import Floats, Outcomes
-from benchmarks.routing import Method, Way, learnt, profiles, tried
+from benchmarks.routing import Method, learnt, profiles, tried
+from benchmarks.walking import Way
 from mesh.questions import Question
 from topologies import Cascade, Mesh, Topology
 from training.profiles import Record, learn_values

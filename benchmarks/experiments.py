@@ -9,20 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from agents.policies import Policy
-from agents.profile import Profile
 from benchmarks.outcomes import Outcomes, Routed
-from benchmarks.walking import walk
+from benchmarks.walking import Way, walk
 from topologies import Mesh
 
 
 def comings_and_goings(
-    test: Outcomes,
-    policies: Mapping[str, Policy],
-    profiles: Mapping[str, Profile] | None,
-    leave: Sequence[str],
-    joins: str,
-    alpha: float,
+    test: Outcomes, way: Way, leave: Sequence[str], joins: str, alpha: float
 ) -> list[dict[str, Any]]:
     """Everybody but the newcomer ``joins``; without those who ``leave``; the first of these is back; the newcomer is
     there. Each is a complete mesh; a row tells utilities by cost and full cost, and the oracle's.
@@ -44,19 +37,13 @@ def comings_and_goings(
         f"{leave[0]} is back": again,
         f"{joins} joins": [name for name in test.agents if name not in leave[1:]],
     }
-    return [{"step": step, **_there(test, policies, profiles, names, alpha)} for step, names in steps.items()]
+    return [{"step": step, **_there(test, way, names, alpha)} for step, names in steps.items()]
 
 
-def _there(
-    test: Outcomes,
-    policies: Mapping[str, Policy],
-    profiles: Mapping[str, Profile] | None,
-    names: Sequence[str],
-    alpha: float,
-) -> dict[str, Any]:
-    places = [test.agents.index(name) for name in names]
-    some = test.of(places)
-    found, _ = walk(some, policies, Mesh(dict(zip(some.agents, some.costs.tolist(), strict=True))), alpha, profiles)
+def _there(test: Outcomes, way: Way, names: Sequence[str], alpha: float) -> dict[str, Any]:
+    some = test.of([test.agents.index(name) for name in names])
+    everybody = Mesh(dict(zip(some.agents, some.costs.tolist(), strict=True)))
+    found, _ = walk(some, way.policies, everybody, alpha, way.profiles)
     return {
         "agents": list(some.agents),
         "utility": float(found.utility(alpha).mean()),

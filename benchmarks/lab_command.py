@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.results import HERE, publish
+from benchmarks.results import folder, publish
 from benchmarks.routing import ALPHAS, baselines, chosen, keep_profiles, lab_outcomes, report, tried, ways
 from benchmarks.routing_figures import draw, table
 from mesh.config import load
@@ -49,7 +49,5 @@ def run(
     found = report(methods, mine, best, test, topology, alphas, seed)
     result = {"bench": "routing", "pool": config.name, "seed": seed, **found}
     print_table(table(result))
-    folder = out or HERE / "results"
-    folder.mkdir(parents=True, exist_ok=True)
-    draw(methods, test, best[0], folder / "routing.png")
+    draw(methods, test, best[0], folder(out) / "routing.png")
     publish("routing", result, seed, out)

@@ -7,7 +7,6 @@ as it was meant costs more (calibration), and asking one after the other, instea
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,14 +20,12 @@ FOLDS = 5
 
 def sureness(outcomes: Outcomes, profiles: Mapping[str, Profile], alpha: float) -> Floats:
     """How sure each agent is of its answer to each question once it knows all that it can, (A, Q)."""
-    likelihood, known = outcomes.signals["likelihood"], outcomes.beliefs[alpha]
     found = np.empty_like(outcomes.right)
     for at, name in enumerate(outcomes.agents):
         profile = profiles[name]
         for number, question in enumerate(outcomes.questions):
             prior = profile.prior(question.text)
-            draft = _or_none(math.exp(min(likelihood[at, number], 0.0)))
-            looked = _or_none(known[at, number])
+            draft, looked = outcomes.drafted(at, number), outcomes.looked(at, number, alpha)
             given = (profile.both, prior, looked, draft) if profile.looking else (profile.drafted, prior, draft)
             found[at, number] = mixed(*given)
     return found
@@ -77,7 +74,3 @@ def _well_read(right: Floats, p: Floats, seed: int) -> Floats:
                 ).fit(rows[~held], right[at][~held])
                 read[at, held] = model.predict(rows[held])
     return read
-
-
-def _or_none(p: float) -> float | None:
-    return None if math.isnan(p) else float(p)

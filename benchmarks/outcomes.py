@@ -5,6 +5,7 @@ Shapes: A agents, in the order of their prices, and Q questions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -76,9 +77,21 @@ class Outcomes:
             None if self.looks is None else self.looks[places],
         )
 
+    def looked(self, agent: int, question: int, alpha: float) -> float | None:
+        """How sure an agent said it was; None where it refused."""
+        return _known(self.beliefs[alpha][agent, question])
+
+    def drafted(self, agent: int, question: int) -> float | None:
+        """How sure an agent is of its draft, by its likelihood; None where there is none."""
+        return _known(math.exp(min(self.signals["likelihood"][agent, question], 0.0)))
+
     def utilities(self, alpha: float) -> Floats:
         """What each answer is worth, (A, Q)."""
         return self.right - alpha * self.costs[:, None]
+
+
+def _known(p: float) -> float | None:
+    return None if math.isnan(p) else float(p)
 
 
 @dataclass(frozen=True, slots=True)

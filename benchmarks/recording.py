@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import product
@@ -24,6 +24,7 @@ from agents.calibration import Calibration
 from agents.errors import ConfigError, MeshError, QueryError
 from agents.messages import Card
 from agents.policies import Answer, Decision, Draft, Policy, View
+from agents.spec import AgentSpec
 from benchmarks.outcomes import Outcomes
 from mesh.assemble import agent_spec
 from mesh.client import Mesh
@@ -124,7 +125,8 @@ class Recording:
         local = with_overrides(self.config, runtime="local")
         passes = {"drafts": (scoring(local, agent, Drafting), (ANY,))}
         if looks_first(agent) and self.alphas:
-            passes["looks"] = (scoring(local, agent, Declining), self._looked_at(self._calibration(agent)))
+            calibration = _calibration(agent_spec(local, agent, self.models_dir))
+            passes["looks"] = (scoring(local, agent, Declining), self._looked_at(calibration))
         if self.p_true:
             passes["p_true"] = (_judging_itself(local, agent), (ANY,))
         ids = {question.id for question in self.questions}
@@ -159,7 +161,7 @@ class Recording:
 
     def _column(self, agent: AgentConfig) -> dict[str, Any]:
         spec = agent_spec(self.config, agent, self.models_dir)
-        card, calibration = spec.card, self._calibration(agent)
+        card, calibration = spec.card, _calibration(spec)
         (drafts,) = self._found(agent, "drafts", (ANY,))
         scores = [math.log(max(_score(line), TINY)) for line in drafts]
         column: dict[str, Any] = {
@@ -170,7 +172,8 @@ class Recording:
             "looks": [math.nan] * len(drafts),
         }
         if self.p_true:
-            (judged,) = self._found(agent, "p_true", (ANY,), _too_long)
+            endless = _too_long(self._replies(agent, "p_true"), {question.id for question in self.questions})
+            (judged,) = self._found(agent, "p_true", (ANY,), endless)
             column["p_true"] = [math.nan if line is None else 1 / (1 + math.exp(-_score(line))) for line in judged]
         scored = [scores for _ in self.alphas]
         if looks_first(agent) and self.alphas:
@@ -184,9 +187,6 @@ class Recording:
         }
         return column
 
-    def _calibration(self, agent: AgentConfig) -> Calibration:
-        return Calibration.from_json(agent_spec(self.config, agent, self.models_dir).assessor[1]["calibration"])
-
     def _looked_at(self, calibration: Calibration) -> tuple[float, ...]:
         """The preferences at which an agent is asked how sure it is: one, where it is told the same at any."""
         return tuple(self.alphas) if calibration.told is None else (calibration.told,)
@@ -199,14 +199,14 @@ class Recording:
         agent: AgentConfig,
         name: str,
         alphas: Sequence[float],
-        absent: Callable[[Path, set[str]], set[str]] = lambda *_: set(),
+        absent: Collection[str] = (),
     ) -> list[list[Any]]:
         """Replies at each alpha, in the order of the questions; None for those that are known to be ``absent``."""
         path = self._replies(agent, name)
         if not path.exists():
             raise ConfigError(f"recording: there is no {path}; `mesh record` makes it")
         ids = [question.id for question in self.questions]
-        found: dict[tuple[float, str], Any] = dict.fromkeys(product(alphas, absent(path, set(ids))))
+        found: dict[tuple[float, str], Any] = dict.fromkeys(product(alphas, absent))
         found |= {(line["alpha"], line["question"]): line for line in replied(path, set(ids))}
         for alpha, id in product(alphas, ids):
             if (alpha, id) not in found:
@@ -231,9 +231,13 @@ def looks_first(agent: AgentConfig) -> bool:
     )
 
 
+def _calibration(spec: AgentSpec) -> Calibration:
+    return Calibration.from_json(spec.assessor[1]["calibration"])
+
+
 def _too_long(path: Path, ids: set[str]) -> set[str]:
     """Of these questions those that with the agent's own answer were more than it can read."""
-    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
     return {line["question"] for line in lines if line.get("error") == "QueryTooLong" and line["question"] in ids}
 
 

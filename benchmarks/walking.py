@@ -17,6 +17,14 @@ from benchmarks.outcomes import Floats, Outcomes, Routed
 from topologies import Topology
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One of our own ways to route: each agent's policy, and what agents tell of themselves (where they do)."""
+
+    policies: Mapping[str, Policy]
+    profiles: Mapping[str, Profile] | None = None
+
+
 def walk(
     outcomes: Outcomes,
     policies: Mapping[str, Policy],
@@ -44,7 +52,7 @@ def walk(
     if outcomes.looks is None or alpha not in outcomes.beliefs:
         raise ValueError(f"no confidences were recorded at alpha {alpha:g}; there are {sorted(outcomes.beliefs)}")
     places = {name: place for place, name in enumerate(outcomes.agents)}
-    world = _World(outcomes, places, cards, policies, topology, alpha, outcomes.beliefs[alpha], outcomes.looks)
+    world = _World(outcomes, places, cards, policies, topology, alpha, outcomes.looks)
     walks = [_Walk(world, number) for number in range(len(outcomes))]
     for each in walks:
         each.visit(topology.entries()[0], None)
@@ -63,7 +71,6 @@ class _World:
     policies: Mapping[str, Policy]
     topology: Topology
     alpha: float
-    beliefs: Floats
     looks: Floats
 
 
@@ -138,11 +145,9 @@ class _Walk:
         outcomes, look = self.world.outcomes, float(self.world.looks[at, self.number])
         seen.has_draft = math.isnan(look)
         self.spent += float(outcomes.work[at, self.number]) if seen.has_draft else look
-        p = float(self.world.beliefs[at, self.number])
-        seen.looked, seen.confidence = True, None if math.isnan(p) else p
+        seen.looked, seen.confidence = True, outcomes.looked(at, self.number, self.world.alpha)
 
     def _draft(self, at: int, seen: _Seen) -> None:
         outcomes = self.world.outcomes
         self.spent += float(outcomes.work[at, self.number])
-        likelihood = float(outcomes.signals["likelihood"][at, self.number])
-        seen.has_draft, seen.drafted = True, None if math.isnan(likelihood) else math.exp(min(likelihood, 0.0))
+        seen.has_draft, seen.drafted = True, outcomes.drafted(at, self.number)

@@ -324,9 +324,12 @@ class Mesh:
 
     async def _begun(self, query: Asked, alpha: float | None, **options: Any) -> tuple[Query, str | None]:
         checked = self._query(query, alpha, **options)
+        await self._up()
+        return checked
+
+    async def _up(self) -> None:
         if self._control is None:  # else no thread: those of asyncio's pool may all be taken
             await asyncio.to_thread(self.start)
-        return checked
 
     def _spec(self, agent: AgentConfig | Mapping[str, Any]) -> AgentSpec:
         """All it takes to build one more agent. Raises ConfigError."""

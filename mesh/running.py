@@ -114,10 +114,7 @@ class RunningControl:
 
     async def _changed(self, method: str, *args: Any) -> Directory:
         directory: Directory = await self._reach(method, *args)
-        self._known, self._until = (
-            directory,
-            time.monotonic() + _FRESH_S,
-        )  # who asked meanwhile has heard of the old one
+        self._known, self._until = directory, time.monotonic() + _FRESH_S  # who asked meanwhile heard of the old one
         return directory
 
     async def _reach(self, method: str, *args: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from agents.profile import BUCKETS, Curve, Profile, basis, features, mixed
-from training.scores import Array
+from training.scores import Array, soft_log_loss
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0)  # of the regularisation, inverse; chosen by log loss on validation
 BINS = 24  # of as many questions each, in which a probability means the same
@@ -48,16 +48,12 @@ def learn_prior(train: Record, validation: Record) -> Profile:
     from sklearn.linear_model import LogisticRegression
 
     known, held = _rows(train.texts), _rows(validation.texts)
-    labels, weights = np.repeat([1, 0], len(train.right)), np.concatenate([train.right, 1 - train.right])
-    kept = weights > 0
-    places = np.tile(np.arange(len(train.right)), 2)[kept]
+    places, labels, weights = weighed(train.right)
     tried = []
     for strength in STRENGTHS:
         model = LogisticRegression(C=strength, solver="liblinear", random_state=0)
-        model.fit(known[places], labels[kept], sample_weight=weights[kept])
-        p = np.clip(model.predict_proba(held)[:, 1], 1e-6, 1 - 1e-6)
-        loss = -np.mean(validation.right * np.log(p) + (1 - validation.right) * np.log(1 - p))
-        tried.append((loss, model))
+        model.fit(known[places], labels, sample_weight=weights)
+        tried.append((soft_log_loss(model.predict_proba(held)[:, 1], validation.right), model))
     _, best = min(tried, key=lambda pair: pair[0])
     scale = max(float(np.abs(best.coef_[0]).max()) / 127, 1e-12)
     quantised = np.round(best.coef_[0] / scale).astype(int) + 128
@@ -99,6 +95,15 @@ def learn_values(begun: Profile, validation: Record, cost: float, alphas: Sequen
     )
 
 
+def weighed(right: Array) -> tuple[Any, Any, Array]:
+    """Places of rows, their labels and weights, for what learns from labels alone: a score between 0 and 1, of shape
+    (Q,), is a row of either label, each of its weight.
+    """
+    weights = np.concatenate([right, 1 - right])
+    kept = weights > 0
+    return np.tile(np.arange(len(right)), 2)[kept], np.repeat([1, 0], len(right))[kept], weights[kept]
+
+
 def _rows(texts: Sequence[str]) -> Any:
     from scipy.sparse import csr_matrix
 
@@ -120,13 +125,12 @@ def _mix(right: Array, *columns: Array | None) -> tuple[tuple[float, ...], Array
     from sklearn.linear_model import LogisticRegression
 
     rows = np.array([basis(*row) for row in _given(*columns)])
-    labels, weights = np.repeat([1, 0], len(right)), np.concatenate([right, 1 - right])
-    kept = weights > 0
-    if len(np.unique(labels[kept])) < 2:  # always right, or never: the prior knows
+    places, labels, weights = weighed(right)
+    if len(np.unique(labels)) < 2:  # always right, or never: the prior knows
         found = (0.0, 1.0, *[0.0] * (rows.shape[1] - 2))
     else:
         model = LogisticRegression(C=1.0, fit_intercept=False, max_iter=2000)
-        model.fit(np.tile(rows, (2, 1))[kept], labels[kept], sample_weight=weights[kept])
+        model.fit(rows[places], labels, sample_weight=weights)
         found = tuple(model.coef_[0].tolist())
     return found, np.array([mixed(found, *row) for row in _given(*columns)])
 

@@ -27,6 +27,12 @@ def log_loss(probabilities: Sequence[float], right: Sequence[bool]) -> float:
         return float(np.mean(-np.log(np.where(r > 0, p, 1 - p))))
 
 
+def soft_log_loss(p: Array, right: Array) -> float:
+    """Log loss of arrays of any shape, ``right`` in [0, 1]; no probability counts as nearer to 0 or 1 than 1e-6."""
+    p = np.clip(p, 1e-6, 1 - 1e-6)
+    return float(-np.mean(right * np.log(p) + (1 - right) * np.log(1 - p)))
+
+
 def ece(probabilities: Sequence[float], right: Sequence[bool], bins: int = 15) -> float:
     """Expected calibration error over bins of equal mass: the mean gap between probability and accuracy.
 

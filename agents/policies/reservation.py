@@ -48,6 +48,6 @@ class Reservation(Policy):
         if view.has_draft:
             return profile.once_drafted(prior, view.drafted, alpha), Answer()
         if view.looked:
-            return profile.once_looked(prior, view.confidence, alpha)[1], Draft()
+            return profile.once_looked(prior, view.confidence, alpha), Draft()
         value, look = profile.value(prior, alpha)
         return value, Look() if look else Draft()

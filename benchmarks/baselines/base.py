@@ -81,12 +81,6 @@ def best(p: Floats, costs: Floats, alpha: float) -> Ints:
     return found
 
 
-def log_loss(p: Floats, right: Floats) -> float:
-    """Mean cross-entropy of probabilities; ``right`` in [0, 1], of any shape."""
-    p = np.clip(p, 1e-6, 1 - 1e-6)
-    return float(-np.mean(right * np.log(p) + (1 - right) * np.log(1 - p)))
-
-
 def _unit(rows: Any) -> Floats:
     found: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     return found

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.baselines.base import Embedding, Predicting, log_loss
+from benchmarks.baselines.base import Embedding, Predicting
 from benchmarks.baselines.nets import Net, perceptron
 from benchmarks.outcomes import Floats, Outcomes
 from mesh.questions import Question
+from training.profiles import weighed
+from training.scores import soft_log_loss
 
 LEAVES, ROUNDS, PATIENCE = 31, 300, 10  # of trees: their size, and how many at most and in vain
 DROPOUT = 0.2
@@ -30,7 +32,7 @@ class Forc(Predicting):
         models: tuple[Net | Trees, ...] = (Net([(_joint(128), 0.1), (_joint(128, 64), 0.1)]), Trees())
         for model in models:
             model.fit(train, validation, seed)
-        self._model = min(models, key=lambda model: log_loss(model(validation.questions), validation.right))
+        self._model = min(models, key=lambda model: soft_log_loss(model(validation.questions), validation.right))
 
     def predict(self, questions: Sequence[Question]) -> Floats:
         """See ``Predicting``."""
@@ -72,12 +74,10 @@ def named(rows: Floats, agents: int) -> Floats:
     return np.column_stack([np.tile(rows, (agents, 1)), names])
 
 
-def labelled(rows: Floats, right: Floats) -> tuple[Floats, Floats, Floats]:
-    """Rows, labels and weights: a score between 0 and 1 is a row of either label, each of its weight."""
-    scores = right.ravel()
-    labels, weights = np.repeat([1.0, 0.0], len(scores)), np.concatenate([scores, 1 - scores])
-    counts = weights > 0
-    return np.tile(rows, (2, 1))[counts], labels[counts], weights[counts]
+def labelled(rows: Floats, right: Floats) -> tuple[Floats, Any, Floats]:
+    """Rows, labels and weights, for each question with each agent; see ``weighed``."""
+    places, labels, weights = weighed(right.ravel())
+    return rows[places], labels, weights
 
 
 def _joint(*hidden: int) -> Callable[[int, int], Any]:

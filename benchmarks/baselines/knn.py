@@ -12,9 +12,10 @@ from itertools import product
 
 import numpy as np
 
-from benchmarks.baselines.base import Embedding, Predicting, log_loss
+from benchmarks.baselines.base import Embedding, Predicting
 from benchmarks.outcomes import Floats, Ints, Outcomes
 from mesh.questions import Question
+from training.scores import soft_log_loss
 
 NEIGHBOURS = (5, 10, 20, 40, 80, 160)
 SHARPNESS = (0.0, 5.0, 10.0, 20.0)  # how much more a nearer one counts: the exponent's slope over the cosine
@@ -34,7 +35,7 @@ class Knn(Predicting):
         cosines, places = self._nearest(validation.questions)
 
         def loss(chosen: tuple[int, float]) -> float:
-            return log_loss(self._mean(cosines, places, *chosen), validation.right)
+            return soft_log_loss(self._mean(cosines, places, *chosen), validation.right)
 
         self._k, self._sharpness = min(product(NEIGHBOURS, SHARPNESS), key=loss)
 

@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from benchmarks.baselines.base import Embedding, log_loss
+from benchmarks.baselines.base import Embedding
 from benchmarks.baselines.descent import descend, seeded, tensor
 from benchmarks.outcomes import Floats, Outcomes
 from mesh.questions import Question
+from training.scores import soft_log_loss
 
 BATCH, RATE, EPOCHS, PATIENCE = 128, 1e-3, 200, 8  # questions a step, learning rate, and epochs at most and in vain
 
@@ -76,7 +77,7 @@ def _train(net: Any, decay: float, rows: Any, good: Floats, asked: Any, asked_go
         return cross_entropy(net(rows[batch]), goal[batch])
 
     def validation() -> float:
-        return log_loss(_probabilities(net, asked), asked_good)
+        return soft_log_loss(_probabilities(net, asked), asked_good)
 
     epoch = -(-len(rows) // BATCH)
     return descend(net, loss, validation, RATE, decay, EPOCHS * epoch, epoch, PATIENCE)

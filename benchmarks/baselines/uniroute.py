@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.baselines.base import Embedding, Predicting, log_loss
+from benchmarks.baselines.base import Embedding, Predicting
 from benchmarks.outcomes import Floats, Ints, Outcomes
 from mesh.questions import Question
+from training.scores import soft_log_loss
 
 CLUSTERS = (3, 5, 10, 20, 40, 80, 160, 320)
 STARTS = 3  # of K-means, of which the best is kept
@@ -34,7 +35,7 @@ class UniRoute(Predicting):
                 break
             clusters = KMeans(count, n_init=STARTS, random_state=seed).fit(rows)
             agents = errors(train.right, clusters.labels_, count)
-            loss = log_loss(1 - agents[:, clusters.predict(asked)], validation.right)
+            loss = soft_log_loss(1 - agents[:, clusters.predict(asked)], validation.right)
             if loss < lowest:
                 lowest, self._clusters, self._agents = loss, clusters, agents
 

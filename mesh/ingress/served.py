@@ -24,8 +24,7 @@ class ServedMesh(Mesh):
 
     async def members(self) -> Directory:
         """Who is in it, and who may forward to whom. Raises MeshClosed where it is down."""
-        if self._control is None:
-            await asyncio.to_thread(self.start)
+        await self._up()
         return await asyncio.wrap_future(self._submit(self._running.directory))
 
     async def join(self, settings: Mapping[str, Any]) -> None:

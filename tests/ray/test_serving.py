@@ -47,7 +47,7 @@ def free_port() -> int:
 
 
 class Server:
-    """``mesh serve`` as a process of its own, on this session's cluster; or another ``command`` that serves."""
+    """``mesh serve`` as a process of its own, on the tests' own cluster; or another ``command`` that serves."""
 
     def __init__(
         self, *words: str, log: Path, command: tuple[str, ...] = (), port: int = 0, **environment: str

@@ -9,14 +9,15 @@ from agents.policies import Reservation
 from benchmarks.experiments import comings_and_goings, easy_and_hard, shares
 from benchmarks.outcomes import Asked, routed
 from benchmarks.routing import priors, profiles
+from benchmarks.walking import Way
 from tests.unit.test_routing import ALPHAS, TEST, TRAIN, VALIDATION
 
 TOLD = profiles(priors(TRAIN, VALIDATION), VALIDATION, ALPHAS, True, "looks")
-RESERVATION = dict.fromkeys(TEST.agents, Reservation())
+RESERVATION = Way(dict.fromkeys(TEST.agents, Reservation()), TOLD)
 
 
 def test_nobody_learns_anew_when_others_come_and_go() -> None:
-    begun, fewer, again, more = comings_and_goings(TEST, RESERVATION, TOLD, ["large"], "words", 0.5)
+    begun, fewer, again, more = comings_and_goings(TEST, RESERVATION, ["large"], "words", 0.5)
     assert [row["agents"] for row in (begun, fewer, again, more)] == [
         ["small", "large"],
         ["small"],
@@ -33,9 +34,9 @@ def test_nobody_learns_anew_when_others_come_and_go() -> None:
 
 def test_who_is_not_there_cannot_leave() -> None:
     with pytest.raises(ValueError, match="agent 'nobody' is not recorded; there are small, words, large"):
-        comings_and_goings(TEST, RESERVATION, TOLD, ["nobody"], "words", 0.5)
+        comings_and_goings(TEST, RESERVATION, ["nobody"], "words", 0.5)
     with pytest.raises(ValueError, match="nobody is left without small, large, words"):
-        comings_and_goings(TEST, RESERVATION, TOLD, ["small", "large"], "words", 0.5)
+        comings_and_goings(TEST, RESERVATION, ["small", "large"], "words", 0.5)
 
 
 def test_easy_and_hard() -> None:
