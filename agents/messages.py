@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from agents.offers import Offer
 from agents.profile import Profile
 
 Key: TypeAlias = tuple[str, int]
@@ -74,8 +75,7 @@ class Query(_Value, frozen=True):
 
     ``remaining_s`` travels instead of a deadline, so that no two clocks need to agree. ``emitted`` is
     text that the caller has seen already and that the next agent continues. All that is random about a query
-    follows from its ``seed`` and the agent's own, not from its id. ``reserve`` is what those before would make of it if
-    it came back, in utility (None: it must not).
+    follows from its ``seed`` and the agent's own, not from its id. To who made ``offers`` before it may come back.
     """
 
     id: str
@@ -93,7 +93,7 @@ class Query(_Value, frozen=True):
     must_answer: bool = False
     may_decline: bool = False
     seed: int = 0
-    reserve: float | None = None
+    offers: tuple[Offer, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -146,11 +146,10 @@ def _describe(hop: Hop) -> str:
 
 
 class Request(_Value, frozen=True):
-    """What an engine is asked to generate.
+    """What an engine is asked to generate. ``generation`` tells this draft from earlier ones of the same key.
 
-    ``generation`` tells this draft from earlier ones of the same key. ``continued`` is the beginning of
-    the answer, already emitted. ``ban`` is a sentence that must not be the answer (the refusal, where one
-    must answer). ``max_work`` bounds ``prompt tokens + 4 * generated tokens``.
+    ``continued`` is the beginning of the answer, already emitted. ``ban`` is a sentence that must not be the answer
+    (the refusal, where one must answer). ``max_work`` bounds ``prompt tokens + 4 * generated tokens``.
     """
 
     key: Key
@@ -239,13 +238,14 @@ class Accepted(_Value, frozen=True, tag=True):
 
 
 class Rejected(_Value, frozen=True, tag=True):
-    """An agent cannot serve a query (also not by others); ``hops`` tells what was tried."""
+    """An agent cannot serve a query (also not by others); ``hops`` and ``offers`` tell what was tried and found out."""
 
     key: Key
     agent: str
     reason: str
     detail: str = ""
     hops: tuple[Hop, ...] = ()
+    offers: tuple[Offer, ...] = ()
 
 
 class Pulled(_Value, frozen=True):

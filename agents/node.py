@@ -25,6 +25,7 @@ from msgspec.structs import replace
 
 from agents import messages as msg
 from agents.assess import Ask, Assessor, Confidence, Refusal, Session, Verdict, Wait
+from agents.offers import Offer
 from agents.policies import Decline, Draft, Forward, Look, Policy, View
 from agents.prompts import REFUSAL, Style, prompted
 
@@ -66,6 +67,7 @@ class Turn:
     deadline: float
     moved: float
     path: tuple[msg.Hop, ...]
+    offers: tuple[Offer, ...]
     stage: Literal["queued", "assessing", "forwarding", "answering"] = "queued"
     session: Session | None = None
     prompt: tuple[msg.Message, ...] = ()
@@ -160,14 +162,14 @@ class Node:
         elif len(self.turns) >= self.settings.running + self.settings.waiting:
             out.append(msg.Rejected(query.key, self.card.name, "busy", f"{len(self.turns)} queries in hand"))
         else:
-            self.turns[query.key] = Turn(query, now, now + query.remaining_s, now, query.path)
+            self.turns[query.key] = Turn(query, now, now + query.remaining_s, now, query.path, query.offers)
             self.queue.append(query.key)
 
     def _start(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
         query = turn.query
         self.running.add(query.key)
         turn.moved = now
-        choice = query.may_decline or query.reserve is not None or bool(self._peers(turn, self.card.cost))
+        choice = query.may_decline or bool(query.offers or self._peers(turn, self.card.cost))
         back = self.policy.staged and turn.judged
         if query.must_answer or not (choice or back) or not self.policy.assesses:
             turn.forced = self.policy.assesses
@@ -290,17 +292,19 @@ class Node:
 
     def _decide(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
         peers, query = self._peers(turn), turn.query
-        if not peers and not query.may_decline and query.reserve is None:
+        if not (peers or query.may_decline or query.offers):
             self._answer(turn, now, out)
             return
-        seen = turn.confidence, turn.refused, peers, self._budget(turn), self._seed(query), turn.looked, turn.whole
+        draft = "".join(piece.text for piece in turn.draft) if turn.whole else None
+        seen = turn.confidence, turn.refused, peers, self._budget(turn), self._seed(query), turn.looked, draft
         text = next((m.content for m in reversed(query.messages) if m.role == "user"), "") if self.policy.staged else ""
-        decision = self.policy.decide(View(self.card, query.alpha, *seen, text, query.reserve, turn.drafted))
+        decision = self.policy.decide(View(self.card, query.alpha, *seen, text, turn.offers, turn.drafted))
         if isinstance(decision, Look) and not turn.looked:
             self._look(turn, now, out)
         elif isinstance(decision, Draft) and self.checker is not None and not turn.whole:
             self._check(turn, out)
-        elif isinstance(decision, Decline) and query.reserve is not None:
+        elif isinstance(decision, Decline) and query.offers:
+            turn.offers = decision.offers
             self._leave(turn, now, out)
             self._reject(turn, "handed back", "", now, out)
         elif isinstance(decision, Decline) and query.may_decline:
@@ -310,7 +314,7 @@ class Node:
         elif any(decision.peer == card.name for card in peers):
             if turn.stage == "assessing":
                 self._leave(turn, now, out)
-            self._forward(turn, decision.peer, now, out, decision.reserve)
+            self._forward(turn, decision.peer, now, out, decision.offers)
         else:
             raise ValueError(
                 f"policy {type(self.policy).__name__} of {self.card.name!r} forwards to {decision.peer!r}, "
@@ -340,11 +344,11 @@ class Node:
             self.queue.appendleft(key)
 
     def _forward(
-        self, turn: Turn, peer: str, now: float, out: list[msg.NodeCommand], reserve: float | None = None
+        self, turn: Turn, peer: str, now: float, out: list[msg.NodeCommand], offers: tuple[Offer, ...] = ()
     ) -> None:
         turn.stage, turn.peer, turn.moved = "forwarding", peer, now
         query, left = turn.query, turn.query.hops_left - 1
-        changes = {"path": turn.path, "hops_left": left, "remaining_s": turn.deadline - now, "reserve": reserve}
+        changes = {"path": turn.path, "hops_left": left, "remaining_s": turn.deadline - now, "offers": offers}
         out.append(msg.Route(peer, replace(query, **changes)))
 
     def _decline(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
@@ -370,7 +374,7 @@ class Node:
         if event.reason == "deadline":
             self._reject(turn, event.reason, event.detail, now, out)
         elif self.policy.staged:  # it may want to know more, for which there must be a place
-            turn.stage = "queued"
+            turn.stage, turn.offers = "queued", event.offers or turn.offers
             self.queue.appendleft(turn.query.key)
         elif turn.judged:
             self._decide(turn, now, out)
@@ -447,12 +451,20 @@ class Node:
         self._free(turn, out)
         self._remember(turn, msg.Accepted(turn.query.key, self.card.name, turn.path[:-1]))
 
-    def _reject(self, turn: Turn, reason: str, detail: str, now: float, out: list[msg.NodeCommand]) -> None:
+    def _reject(
+        self,
+        turn: Turn,
+        reason: str,
+        detail: str,
+        now: float,
+        out: list[msg.NodeCommand],
+        offers: tuple[Offer, ...] = (),
+    ) -> None:
         self._free(turn, out)
         if turn.prompt_tokens or turn.generated_tokens:
             self._hop(turn, "failed", now, reason)
         hops = turn.path[len(turn.query.path) :]
-        self._settle(turn, msg.Rejected(turn.query.key, self.card.name, reason, detail, hops), out)
+        self._settle(turn, msg.Rejected(turn.query.key, self.card.name, reason, detail, hops, turn.offers), out)
 
     def _settle(self, turn: Turn, result: msg.Accepted | msg.Rejected, out: list[msg.NodeCommand]) -> None:
         out.append(result)

@@ -19,11 +19,11 @@ from msgspec import DecodeError, Struct, ValidationError
 from msgspec import json as codec
 
 from agents.errors import ConfigError
+from agents.offers import logit, sigmoid
 
 BUCKETS = 8192  # of hashed features, a byte each
 MOST = 2000  # characters of a text that are read, half of them from either end
 GRAM, ENDS, LONG = 4, 6, 32
-LEAST = 1e-4  # no probability is nearer to 0 or 1
 
 Curve = tuple[tuple[float, ...], tuple[float, ...]]  # knots: p, and the value there
 
@@ -58,7 +58,8 @@ class Profile(Struct, frozen=True, gc=False):
 
     Values are by ``alphas``, a curve each: of letting it draft at once, or look first, by the prior (without looks:
     none), and what it is worth once it has looked, by the mixed probability. ``price`` is what an answer costs once it
-    is there, times alpha.
+    is there, ``work`` what drafting does, both times alpha. ``agreed`` weighs what drafts tell of each other (see
+    ``agents.offers.Ballots``; empty: nothing).
     """
 
     weights: bytes
@@ -72,6 +73,8 @@ class Profile(Struct, frozen=True, gc=False):
     looking: tuple[Curve, ...]
     after: tuple[Curve, ...]
     price: float
+    work: float = 0.0
+    agreed: tuple[float, ...] = ()
 
     def prior(self, text: str) -> float:
         """How likely its answer to this is right."""
@@ -85,17 +88,18 @@ class Profile(Struct, frozen=True, gc=False):
         look = self._at(self.looking, prior, alpha) if self.looking else -math.inf
         return max(draft, look), look > draft
 
-    def once_looked(self, prior: float, p: float | None, alpha: float) -> float:
-        """What it is worth once it has looked and says ``p`` (None: it refused)."""
-        return self._at(self.after, mixed(self.looked, prior, p), alpha)
+    def once_looked(self, prior: float, p: float | None, alpha: float) -> tuple[float, float]:
+        """What it is worth once it has looked and says ``p`` (None: it refused), and how likely it then is right."""
+        sure = mixed(self.looked, prior, p)
+        return self._at(self.after, sure, alpha), sure
 
-    def once_drafted(self, prior: float, p: float | None, alpha: float) -> float:
-        """What its draft is worth, of which it says ``p``."""
-        return mixed(self.drafted, prior, p) - alpha * self.price
+    def once_drafted(self, prior: float, p: float | None) -> float:
+        """How likely its draft is right, of which it says ``p``."""
+        return mixed(self.drafted, prior, p)
 
-    def once_both(self, prior: float, looked: float | None, p: float | None, alpha: float) -> float:
-        """What its draft is worth, of which it says ``p``, and said ``looked`` before there was one."""
-        return mixed(self.both, prior, looked, p) - alpha * self.price
+    def once_both(self, prior: float, looked: float | None, p: float | None) -> float:
+        """How likely its draft is right, of which it says ``p``, and said ``looked`` before there was one."""
+        return mixed(self.both, prior, looked, p)
 
     def _at(self, curves: tuple[Curve, ...], p: float, alpha: float) -> float:
         return between(self.alphas, curves, alpha, lambda curve: height(curve, p))
@@ -108,9 +112,11 @@ class Profile(Struct, frozen=True, gc=False):
         except (OSError, DecodeError, ValidationError) as error:
             raise ConfigError(f"profile {path}: {error}") from error
         curves = {len(profile.alphas), len(profile.drafting), len(profile.after), len(profile.looking or profile.after)}
-        if len(profile.weights) != BUCKETS or len(curves) != 1 or not profile.alphas:
+        right = len(profile.weights) == BUCKETS and len(curves) == 1 and profile.alphas
+        if not right or len(profile.agreed) not in (0, 4):
             raise ConfigError(
-                f"profile {path}: it must have {BUCKETS} weights, and a curve of each kind for each alpha"
+                f"profile {path}: it must have {BUCKETS} weights, a curve of each kind for each alpha, and for "
+                "what drafts tell of each other four weights or none"
             )
         return profile
 
@@ -152,14 +158,3 @@ def between(
     i = bisect_right(alphas, alpha)
     near = slice(max(i - 1, 0), i + 1)
     return height((alphas[near], tuple(value(curve) for curve in curves[near])), alpha)
-
-
-def sigmoid(x: float) -> float:
-    """The probability that has these log-odds."""
-    return 0.5 + 0.5 * math.tanh(0.5 * x)
-
-
-def logit(p: float) -> float:
-    """Log-odds, of a probability kept away from 0 and 1."""
-    p = min(max(p, LEAST), 1 - LEAST)
-    return math.log(p / (1 - p))

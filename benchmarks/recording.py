@@ -90,7 +90,7 @@ class Drafting(Policy):
     staged = True
 
     def decide(self, view: View) -> Decision:
-        return Answer() if view.has_draft else Draft()
+        return Draft() if view.draft is None else Answer()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from agents.errors import ConfigError
+from agents.offers import Offer, comes_to
 from agents.policies import Bar, Policy, RefusalPolicy, Reliability, Reservation
 from agents.profile import Profile
 from benchmarks.baselines import BASELINES
@@ -29,7 +30,7 @@ from benchmarks.walking import Way, walk
 from mesh.config import MeshConfig
 from topologies import Topology
 from training.bars import best_bars
-from training.profiles import Record, learn_prior, learn_values
+from training.profiles import Record, drafts, learn_agreement, learn_prior, learn_values
 from training.recipes import OWN_ROWS, others
 from training.scores import interval, resampled
 from training.threshold import GAMMAS
@@ -158,11 +159,11 @@ def profiles(
     begun: Mapping[str, Profile], validation: Outcomes, alphas: Sequence[float], full: bool, kind: str
 ) -> dict[str, Profile]:
     """Each agent's profile, by what it saw of itself on the validation questions."""
-    texts = tuple(question.text for question in validation.questions)
+    texts, names = tuple(question.text for question in validation.questions), validation.agents
     beliefs, looks = validation.beliefs[middle(alphas)], validation.looks
     assert looks is not None
-    found = {}
-    for at, name in enumerate(validation.agents):
+    found, offers = {}, {}
+    for at, name in enumerate(names):
         may_look = kind != "drafts" and not np.isnan(looks[at]).any()
         record = Record(
             texts,
@@ -172,7 +173,16 @@ def profiles(
             looks[at] if may_look else None,
             validation.work[at],
         )
-        found[name] = learn_values(begun[name], record, float(validation.costs[at]), sorted({*GRID, *alphas}), full)
+        cost = float(validation.costs[at])
+        found[name] = learn_values(begun[name], record, cost, sorted({*GRID, *alphas}), full)
+        sure = drafts(found[name], record)
+        said = map(comes_to, validation.texts[at])
+        offers[name] = [Offer(name, p, said=text) for p, text in zip(sure, said, strict=True)]
+    if not all(any(texts) for texts in validation.texts):
+        return found
+    for at, name in enumerate(names):
+        others = [offers[each] for each in names if each != name]
+        found[name] = learn_agreement(found[name], validation.right[at], offers[name], others)
     return found
 
 

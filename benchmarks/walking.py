@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from agents.messages import Card
+from agents.offers import Offer
 from agents.policies import Answer, Decline, Draft, Forward, Look, Policy, View
 from agents.profile import Profile
 from benchmarks.outcomes import Floats, Outcomes, Routed
@@ -55,7 +56,7 @@ def walk(
     world = _World(outcomes, places, cards, policies, topology, alpha, outcomes.looks)
     walks = [_Walk(world, number) for number in range(len(outcomes))]
     for each in walks:
-        each.visit(topology.entries()[0], None)
+        each.visit(topology.entries()[0], ())
     agent, everyone = np.array([each.met[-1] for each in walks]), np.arange(len(walks))
     spent = np.array([each.spent for each in walks])
     hops = np.array([len(each.met) - 1 for each in walks])
@@ -80,7 +81,7 @@ class _Seen:
 
     looked: bool = False
     confidence: float | None = None
-    has_draft: bool = False
+    draft: str | None = None
     drafted: float | None = None
 
 
@@ -93,27 +94,30 @@ class _Walk:
     met: list[int] = field(default_factory=list)
     spent: float = 0.0
 
-    def visit(self, name: str, reserve: float | None) -> bool:
-        """Have an agent decide until somebody has answered; False where it hands the question back."""
+    def visit(self, name: str, given: tuple[Offer, ...]) -> tuple[Offer, ...] | None:
+        """Have an agent decide until somebody has answered. Returns what was found out, where it hands it back."""
         at, policy, seen = self.world.places[name], self.world.policies[name], _Seen()
         self.met.append(at)
+        known = given
         while True:
             peers = self._peers(name)
-            if (not peers and reserve is None) or not policy.assesses:
+            if not (peers or given) or not policy.assesses:
                 return self._answer(at, seen)
             if not seen.looked and not policy.staged:
                 self._look(at, seen)
-            match policy.decide(self._view(at, seen, peers, reserve)):
+            match policy.decide(self._view(at, seen, peers, known)):
                 case Look():
                     self._look(at, seen)
                 case Draft():
                     self._draft(at, seen)
-                case Forward(peer, kept):
-                    if self.visit(peer, kept):
-                        return True
+                case Forward(peer, offers):
+                    back = self.visit(peer, offers)
+                    if back is None:
+                        return None
+                    known = back or known
                     self.met.append(at)
-                case Decline() if reserve is not None:
-                    return False
+                case Decline(offers) if given:
+                    return offers
                 case Answer() | Decline():
                     return self._answer(at, seen)
 
@@ -121,7 +125,7 @@ class _Walk:
         places = (self.world.places[peer] for peer in self.world.topology.neighbours(name))
         return tuple(self.world.cards[place] for place in places if place not in self.met)
 
-    def _view(self, at: int, seen: _Seen, peers: tuple[Card, ...], reserve: float | None) -> View:
+    def _view(self, at: int, seen: _Seen, peers: tuple[Card, ...], offers: tuple[Offer, ...]) -> View:
         return View(
             self.world.cards[at],
             self.world.alpha,
@@ -129,25 +133,25 @@ class _Walk:
             seen.looked and seen.confidence is None,
             peers,
             looked=seen.looked,
-            has_draft=seen.has_draft,
+            draft=seen.draft,
             text=self.world.outcomes.questions[self.number].text,
-            reserve=reserve,
+            offers=offers,
             drafted=seen.drafted,
         )
 
-    def _answer(self, at: int, seen: _Seen) -> bool:
-        if not seen.has_draft:
+    def _answer(self, at: int, seen: _Seen) -> None:
+        if seen.draft is None:
             self.spent += float(self.world.outcomes.work[at, self.number])
-        return True
 
     def _look(self, at: int, seen: _Seen) -> None:
         """An agent that judges itself by its draft drafts; whoever answers then has its draft."""
         outcomes, look = self.world.outcomes, float(self.world.looks[at, self.number])
-        seen.has_draft = math.isnan(look)
-        self.spent += float(outcomes.work[at, self.number]) if seen.has_draft else look
+        if math.isnan(look):
+            seen.draft, look = outcomes.texts[at][self.number], float(outcomes.work[at, self.number])
+        self.spent += look
         seen.looked, seen.confidence = True, outcomes.looked(at, self.number, self.world.alpha)
 
     def _draft(self, at: int, seen: _Seen) -> None:
         outcomes = self.world.outcomes
         self.spent += float(outcomes.work[at, self.number])
-        seen.has_draft, seen.drafted = True, outcomes.drafted(at, self.number)
+        seen.draft, seen.drafted = outcomes.texts[at][self.number], outcomes.drafted(at, self.number)

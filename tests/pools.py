@@ -8,6 +8,7 @@ from typing import Any
 
 from agents.errors import MeshError
 from agents.messages import Message, Outcome, Query, Reply
+from agents.offers import Offer
 from agents.policies import Answer, Decision, Decline, Draft, Forward, Look, Policy, RefusalPolicy, View
 from mesh import Mesh
 from mesh.assemble import agent_specs
@@ -109,17 +110,18 @@ class Learner(RefusalPolicy):
 
 
 class Restless(Policy):
-    """Looks, drafts, forwards with a reserve, hands back or answers, as the query's seed will have it."""
+    """Looks, drafts, forwards with an offer, hands back or answers, as the query's seed will have it."""
 
     staged = True
 
     def decide(self, view: View) -> Decision:
-        told = f"{view.seed}:{view.looked}:{view.has_draft}:{view.reserve}:{len(view.neighbours)}"
+        told = f"{view.seed}:{view.looked}:{view.draft}:{len(view.offers)}:{len(view.neighbours)}"
         at = zlib.crc32(told.encode()) % 6
-        steps: list[Decision] = [Answer(), Decline()]
-        if not view.has_draft:
+        steps: list[Decision] = [Answer(), Decline(view.offers)]
+        if view.draft is None:
             steps.append(Draft())
             if not view.looked:
                 steps.append(Look())
-        steps += [Forward(card.name, reserve) for card in view.neighbours[:2] for reserve in (None, 0.1 * at)]
+        mine = (*view.offers, Offer(view.agent.name, 0.1 * at))
+        steps += [Forward(card.name, offers) for card in view.neighbours[:2] for offers in ((), mine)]
         return steps[at % len(steps)]

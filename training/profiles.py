@@ -2,6 +2,7 @@
 
 On training rows it learns how likely it is right by a question's text; on validation rows, what its looks and its
 drafts add to that, and from these its reservation values: how much one would have to be sure of to leave it unasked.
+And where it heard what others drafted of the same questions, it learns what that tells of its own drafts.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
+from agents.offers import Ballots, Offer
 from agents.profile import BUCKETS, Curve, Profile, basis, features, mixed
 from training.scores import Array, soft_log_loss
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0)  # of the regularisation, inverse; chosen by log loss on validation
 BINS = 24  # of as many questions each, in which a probability means the same
 GRID = np.linspace(-1.0, 1.0, 401)  # values tried
+HEARD = 3  # times that each question is learnt from, among as many different sets of others
 PEEK = 0.02  # of its price is what a look or a draft costs where only answers do: else nobody would ever stop
 
 
@@ -92,7 +95,44 @@ def learn_values(begun: Profile, validation: Record, cost: float, alphas: Sequen
         looking=tuple(looking),
         after=tuple(after),
         price=0.0 if full else cost,
+        work=work,
     )
+
+
+def drafts(profile: Profile, record: Record) -> list[float]:
+    """How sure the agent is of each of its drafts, once it knows all that it can."""
+    sure = None if record.drafted is None else np.exp(np.minimum(record.drafted, 0.0))
+    prior = np.array([profile.prior(text) for text in record.texts])
+    if record.looked is None:
+        return [profile.once_drafted(*row) for row in _given(prior, sure)]
+    return [profile.once_both(*row) for row in _given(prior, record.looked, sure)]
+
+
+def learn_agreement(
+    begun: Profile, right: Array, mine: Sequence[Offer], others: Sequence[Sequence[Offer]], seed: int = 0
+) -> Profile:
+    """The profile with what drafts tell of each other.
+
+    Args:
+        right: (Q,), scores of its own drafts.
+        mine: these drafts.
+        others: what each other agent made of the same questions; it learns from random ones, since it will not hear
+            all of them.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(HEARD):
+        for number, (offer, share) in enumerate(zip(mine, rng.random(len(mine)), strict=True)):
+            heard = [each[number] for each, luck in zip(others, rng.random(len(others)), strict=True) if luck < share]
+            rows.append(Ballots((), (offer, *heard)).shown(offer))
+    places, labels, weights = weighed(np.tile(right, HEARD))
+    if len(np.unique(labels)) < 2:  # always right, or never: nobody need agree
+        return begun
+    model = LogisticRegression(C=1.0, fit_intercept=False, max_iter=2000)
+    model.fit(np.array(rows)[places], labels, sample_weight=weights)
+    return replace(begun, agreed=tuple(model.coef_[0].tolist()))
 
 
 def weighed(right: Array) -> tuple[Any, Any, Array]:
@@ -125,13 +165,16 @@ def _mix(right: Array, *columns: Array | None) -> tuple[tuple[float, ...], Array
     from sklearn.linear_model import LogisticRegression
 
     rows = np.array([basis(*row) for row in _given(*columns)])
+    there = np.repeat([True, *(column is not None for column in columns)], [1, *[4] * len(columns)])
     places, labels, weights = weighed(right)
+    weighing = np.zeros(len(there))
     if len(np.unique(labels)) < 2:  # always right, or never: the prior knows
-        found = (0.0, 1.0, *[0.0] * (rows.shape[1] - 2))
+        weighing[1] = 1.0
     else:
         model = LogisticRegression(C=1.0, fit_intercept=False, max_iter=2000)
-        model.fit(rows[places], labels, sample_weight=weights)
-        found = tuple(model.coef_[0].tolist())
+        model.fit(rows[places][:, there], labels, sample_weight=weights)
+        weighing[there] = model.coef_[0]
+    found = tuple(weighing.tolist())
     return found, np.array([mixed(found, *row) for row in _given(*columns)])
 
 

@@ -7,6 +7,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from agents.messages import Card, Outcome
+from agents.offers import Offer
 
 
 class View(Struct, frozen=True):
@@ -18,9 +19,9 @@ class View(Struct, frozen=True):
     ``budget`` is what is left of ``max_cost`` (None: unbounded). Whatever a policy does at random follows from
     ``seed``, which is the query's and the agent's.
 
-    The rest is for policies that are ``staged``: whether the agent has ``looked``, and whether it has drafted and how
-    sure it is of that (``drafted``); ``text`` is the question, ``reserve`` what those before would make of the query if
-    it came back (None: it cannot).
+    The rest is for policies that are ``staged``: whether the agent has ``looked``, what it has drafted (None: nothing)
+    and how sure it is of that (``drafted``); ``text`` is the question, ``offers`` are what others found out, and what
+    this agent did when it passed the query on; those before it are of agents to whom it may go back.
     """
 
     agent: Card
@@ -31,9 +32,9 @@ class View(Struct, frozen=True):
     budget: float | None = None
     seed: int = 0
     looked: bool = True
-    has_draft: bool = False
+    draft: str | None = None
     text: str = ""
-    reserve: float | None = None
+    offers: tuple[Offer, ...] = ()
     drafted: float | None = None
 
 
@@ -50,18 +51,20 @@ class Answer(Struct, frozen=True):
 
 
 class Forward(Struct, frozen=True):
-    """Forward it to ``peer``, one of the view's neighbours; with a ``reserve``, the peer may hand it back if it cannot
-    do better than that.
+    """Forward it to ``peer``, one of the view's neighbours; with ``offers``, the peer may hand it back if it cannot
+    do better than these.
     """
 
     peer: str
-    reserve: float | None = None
+    offers: tuple[Offer, ...] = ()
 
 
 class Decline(Struct, frozen=True):
-    """Nobody from here on should answer it: it is handed back to whoever has a reserve, or to the caller where that one
-    allows it; else the agent must answer.
+    """Nobody from here on should answer it: it is handed back, with all ``offers``, to those who made some, or to the
+    caller where that one allows it; else the agent must answer.
     """
+
+    offers: tuple[Offer, ...] = ()
 
 
 Decision: TypeAlias = Look | Draft | Answer | Forward | Decline

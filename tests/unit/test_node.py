@@ -41,6 +41,7 @@ from agents.messages import (
     Tick,
 )
 from agents.node import Node, Settings
+from agents.offers import Offer
 from agents.policies import (
     Always,
     Answer,
@@ -768,14 +769,15 @@ def staged(*decisions: Decision, checks: bool = True) -> tuple[Bench, Staged]:
 
 
 def test_a_staged_policy_forwards_before_any_work() -> None:
-    bench, policy = staged(Forward("b", 0.4))
-    said = bench.ask(reserve=0.3)
+    bench, policy = staged(Forward("b", (Offer("a", 0.4),)))
+    said = bench.ask(offers=(Offer("z", 0.3),))
     assert kinds(said) == ["Route"]
     route = one(said, Route)
-    assert (route.agent, route.query.reserve, route.query.path[-1].prompt_tokens) == ("b", 0.4, 0)
+    assert (route.agent, route.query.offers, route.query.path[-1].prompt_tokens) == ("b", (Offer("a", 0.4),), 0)
     assert (route.query.path[-1].verdict, route.query.path[-1].reason) == ("refused", "not tried")
     view = policy.views[0]
-    assert (view.text, view.reserve, view.looked, view.has_draft, view.confidence) == ("why?", 0.3, False, False, None)
+    assert (view.text, view.looked, view.draft, view.confidence) == ("why?", False, None, None)
+    assert view.offers == (Offer("z", 0.3),)
 
 
 def test_it_looks_and_then_drafts_as_it_wishes() -> None:
@@ -790,8 +792,9 @@ def test_it_looks_and_then_drafts_as_it_wishes() -> None:
     assert (hop.verdict, hop.reason, hop.prompt_tokens, hop.generated_tokens) == ("answered", "", 30, 2)
     assert hop.confidence == pytest.approx(math.exp(-0.2))
     looked, drafted = policy.views[1:]
-    assert (looked.confidence, looked.looked, looked.has_draft) == (pytest.approx(0.8), True, False)
-    assert (drafted.confidence, drafted.drafted) == (pytest.approx(0.8), pytest.approx(math.exp(-0.2)))
+    assert (looked.confidence, looked.looked, looked.draft) == (pytest.approx(0.8), True, None)
+    assert (drafted.confidence, drafted.draft) == (pytest.approx(0.8), "42")
+    assert drafted.drafted == pytest.approx(math.exp(-0.2))
     assert bench.idle()
 
 
@@ -804,29 +807,33 @@ def test_without_a_checker_a_draft_is_the_answer() -> None:
 
 
 def test_what_comes_back_is_decided_anew_with_the_draft_in_hand() -> None:
-    bench, policy = staged(Draft(), Forward("b", 0.6), Answer())
+    bench, policy = staged(Draft(), Forward("b", (Offer("a", 0.6),)), Answer())
     bench.ask()
     said = bench.draft(Piece("42", 1, -0.5, 10, "stop"))
     assert kinds(said) == ["Route"]
-    back = Rejected(KEY, "b", "handed back", "", (Hop("b", "refused", None, 0.1),))
+    offers = (Offer("a", 0.6, 0.1, "42"), Offer("b", 0.5, 0.2, "42"))
+    back = Rejected(KEY, "b", "handed back", "", (Hop("b", "refused", None, 0.1),), offers)
     said = bench(back)
     assert kinds(said) == ["Accepted", "Emit", "End"]
     assert [hop.agent for hop in one(said, Accepted).hops] == ["a", "b"]
     assert one(said, End).hop.reason == ""
     assert [card.name for card in policy.views[-1].neighbours] == ["c"]
     assert policy.views[-1].drafted == pytest.approx(math.exp(-0.5))
+    assert policy.views[-1].offers == offers
     assert bench.idle()
 
 
 def test_what_others_can_do_better_is_handed_back() -> None:
-    bench, _ = staged(Look(), Decline())
-    bench.ask(reserve=0.5, path=(Hop("z", "refused"),))
+    offers = (Offer("z", 0.5), Offer("a", 0.1))
+    bench, _ = staged(Look(), Decline(offers))
+    bench.ask(offers=offers[:1], path=(Hop("z", "refused"),))
     said = bench(Scored(KEY, 0, Scores((-0.01,), 20)))
     rejected = one(said, Rejected)
     assert (rejected.reason, [(hop.agent, hop.verdict, hop.prompt_tokens) for hop in rejected.hops]) == (
         "handed back",
         [("a", "refused", 20)],
     )
+    assert rejected.offers == offers
     assert bench.idle()
     bench, _ = staged(Decline())  # nobody to hand it back to: it answers
     assert kinds(bench.ask()) == ["Generate"]
@@ -847,5 +854,5 @@ def test_a_draft_that_broke_off_is_none() -> None:
     bench.draft(Piece("4", 1, -0.5, 10))
     assert kinds(bench(DraftFailed(KEY, 1, "engine"))) == ["Route"]
     said = bench(Rejected(KEY, "b", "busy", "", (Hop("b", "failed", reason="busy"),)))
-    assert policy.views[-1].has_draft is False
+    assert policy.views[-1].draft is None
     assert kinds(said) == ["Generate"]

@@ -11,10 +11,12 @@ from msgspec.structs import replace
 
 from agents.errors import ConfigError
 from agents.messages import Card
+from agents.offers import Offer, logit, sigmoid
 from agents.policies import Answer, Decision, Decline, Draft, Forward, Look, Reservation, View
-from agents.profile import BUCKETS, MOST, Profile, basis, features, logit, mixed, sigmoid
+from agents.profile import BUCKETS, MOST, Profile, basis, features, mixed
 from training.profiles import GRID, Record, learn_prior, learn_values
 
+UNDRAFTED = (Offer("me", 0.3),)
 STEP = float(GRID[1] - GRID[0])
 
 
@@ -33,10 +35,11 @@ def profile(value: float, look: float | None = None, after: float = 0.0, price: 
     )
 
 
-def view(own: Profile | None, others: dict[str, Profile | None], reserve: float | None = None, **seen: object) -> View:
+def view(own: Profile | None, others: dict[str, Profile | None], before: float | None = None, **seen: object) -> View:
     cards = tuple(Card(name, 0.5, profile=told) for name, told in others.items())
     given = {"confidence": None, "looked": False, **seen}
-    return View(Card("me", 0.5, profile=own), 0.5, given.pop("confidence"), False, cards, reserve=reserve, **given)  # type: ignore[arg-type]
+    offers = () if before is None else (Offer("z", before),)
+    return View(Card("me", 0.5, profile=own), 0.5, given.pop("confidence"), False, cards, **{"offers": offers} | given)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -45,15 +48,18 @@ def view(own: Profile | None, others: dict[str, Profile | None], reserve: float 
         (view(profile(0.4), {"a": profile(0.3), "b": profile(0.2)}), Draft()),
         (view(profile(0.4, 0.45), {"a": profile(0.3)}), Look()),
         (view(profile(0.4, 0.35), {"a": profile(0.3)}), Draft()),
-        (view(profile(0.4), {"a": profile(0.5), "b": profile(0.6)}), Forward("b", 0.4)),
-        (view(profile(0.4), {"a": profile(0.5)}, 0.45), Forward("a", 0.45)),
-        (view(profile(0.4), {"a": profile(0.5)}, 0.7), Decline()),
-        (view(profile(0.4), {}, 0.7), Decline()),
+        (view(profile(0.4), {"a": profile(0.5), "b": profile(0.6)}), Forward("b", (Offer("me", 0.4),))),
+        (view(profile(0.4), {"a": profile(0.5)}, 0.45), Forward("a", (Offer("z", 0.45), Offer("me", 0.4)))),
+        (view(profile(0.4), {"a": profile(0.5)}, 0.7), Decline((Offer("z", 0.7), Offer("me", 0.4)))),
+        (view(profile(0.4), {}, 0.7), Decline((Offer("z", 0.7), Offer("me", 0.4)))),
         (view(profile(0.4), {}, 0.3), Draft()),
         (view(profile(0.4), {"a": None}), Draft()),
         (view(None, {"a": profile(-0.5)}), Forward("a")),
         (view(profile(0.4, after=0.6), {"a": profile(0.5)}, looked=True, confidence=0.8), Draft()),
-        (view(profile(0.4, after=0.4), {"a": profile(0.5)}, looked=True, confidence=0.8), Forward("a", 0.4)),
+        (
+            view(profile(0.4, after=0.4), {"a": profile(0.5)}, looked=True, confidence=0.8),
+            Forward("a", (Offer("me", 0.4),)),
+        ),
     ],
 )
 def test_a_query_goes_to_whom_it_is_worth_most_to_ask(seen: View, decision: Decision) -> None:
@@ -62,12 +68,12 @@ def test_a_query_goes_to_whom_it_is_worth_most_to_ask(seen: View, decision: Deci
 
 def test_a_draft_is_kept_against_what_others_promise() -> None:
     for looked in (False, True):
-        drafted = view(profile(0.9), {"a": profile(0.5)}, looked=looked, confidence=0.9, has_draft=True, drafted=0.6)
+        drafted = view(profile(0.9), {"a": profile(0.5)}, looked=looked, confidence=0.9, draft="42", drafted=0.6)
         assert Reservation().decide(drafted) == Answer()
-        unsure = view(profile(0.9), {"a": profile(0.7)}, looked=looked, confidence=0.9, has_draft=True, drafted=0.6)
-        assert Reservation().decide(unsure) == Forward("a", pytest.approx(0.6))
-    dear = view(profile(0.9, price=0.4), {"a": profile(0.5)}, has_draft=True, drafted=0.6)
-    assert Reservation().decide(dear) == Forward("a", pytest.approx(0.4))
+        unsure = view(profile(0.9), {"a": profile(0.7)}, looked=looked, confidence=0.9, draft="42", drafted=0.6)
+        assert Reservation().decide(unsure) == Forward("a", (Offer("me", pytest.approx(0.6), 0.0, "42"),))
+    dear = view(profile(0.9, price=0.4), {"a": profile(0.5)}, draft="42", drafted=0.6)
+    assert Reservation().decide(dear) == Forward("a", (Offer("me", pytest.approx(0.6), 0.4, "42"),))
 
 
 def test_values_lie_between_those_of_two_alphas_and_two_probabilities() -> None:
@@ -106,6 +112,7 @@ def test_files(tmp_path: Path) -> None:
         (b"{}", "missing required field `weights`"),
         (replace(told, weights=b"abc").written(), "8192 weights"),
         (replace(told, after=flat(1)).written(), "a curve of each kind for each alpha"),
+        (replace(told, agreed=(1.0,)).written(), "four weights or none"),
     ):
         file.write_bytes(broken)
         with pytest.raises(ConfigError, match=f"profile .*x.json: .*{message}"):
@@ -137,7 +144,7 @@ def test_what_it_is_worth_to_ask_by_hand() -> None:
     assert blind.value(hard, 0.5)[0] == pytest.approx(0.5 - 0.2, abs=0.06)  # it must take what comes
     priced = learn_values(begun, rows(1000, 3), 0.3, (0.5,), full=False)
     assert priced.value(easy, 0.5)[0] == pytest.approx(1 - 0.15, abs=0.03)
-    assert priced.once_drafted(hard, 0.99, 0.5) == pytest.approx(1 - 0.15, abs=0.03)
+    assert (priced.price, priced.once_drafted(hard, 0.99)) == (0.3, pytest.approx(1, abs=0.03))
 
 
 def test_a_look_pays_where_it_may_save_a_draft() -> None:
@@ -148,9 +155,9 @@ def test_a_look_pays_where_it_may_save_a_draft() -> None:
     told = learn_values(begun, looking, 0.3, (0.5,), full=True)
     hard = begun.prior("riddle 12")
     assert told.value(hard, 0.5) == (pytest.approx(1 - 1.5 * 0.2, abs=0.05), True)
-    sure, worth = mixed(told.looked, hard, 0.99), told.once_looked(hard, 0.99, 0.5)
+    worth, sure = told.once_looked(hard, 0.99, 0.5)
     assert (sure, worth) == (pytest.approx(1, abs=0.03), pytest.approx(1 - 0.2, abs=0.03))
-    assert told.once_looked(hard, 0.01, 0.5) < 0
+    assert told.once_looked(hard, 0.01, 0.5)[0] < 0
 
 
 def test_one_record_gives_one_profile() -> None:
