@@ -180,6 +180,7 @@ def routing(
     told: Annotated[Path | None, typer.Option("--profiles", help="Folder for the profiles that agents learn.")] = None,
     texts: Annotated[list[str] | None, typer.Option(help="Question file for rows of ids; may be repeated.")] = None,
     tasks: Annotated[bool, typer.Option(help="Of recorded rows, let everybody read the task's name.")] = True,
+    processes: Annotated[int, typer.Option(min=1, help="That ask and learn at a time.")] = 2,
     out: Out = None,
 ) -> None:
     """Utility against every known way to route: same pool, same questions, same rows to learn from."""
@@ -190,4 +191,4 @@ def routing(
         return run(rows, texts or (), tasks, alpha or (), seed, baseline or (), told, out)
     from benchmarks.lab_command import run as run_lab
 
-    run_lab(pool, count, alpha or (), seed, baseline or (), work, told, out)
+    run_lab(pool, count, alpha or (), seed, baseline or (), work, told, out, processes)

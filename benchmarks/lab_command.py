@@ -23,6 +23,7 @@ def run(
     work: Path | None,
     told: Path | None,
     out: Path | None,
+    processes: int = 2,
 ) -> None:
     """Ask, measure, print the table, and publish as ``routing``.
 
@@ -32,10 +33,11 @@ def run(
         work: folder for what agents reply; None: a passing one.
         told: folder for the profiles that agents learn.
         out: folder of the result.
+        processes: that work at a time.
     """
     config, alphas = load(pool), [check_alpha(each) for each in sorted(alphas or ALPHAS)]
     with TemporaryDirectory() as passing:
-        train, validation, test = lab_outcomes(config, count, seed, alphas, work or Path(passing), say)
+        train, validation, test = lab_outcomes(config, count, seed, alphas, work or Path(passing), say, processes)
     topology = config.build_topology()
     mine = ways(train, validation, topology, alphas)
     known = tried(mine, validation, topology, alphas)
@@ -44,7 +46,7 @@ def run(
         keep_profiles(mine[best[1]].profiles or {}, told)
     methods = [
         *tried(mine, test, topology, alphas),
-        *baselines(train, validation, test, alphas, seed, names, say),
+        *baselines(train, validation, test, alphas, seed, names, say, processes),
     ]
     found = report(methods, mine, best, test, topology, alphas, seed)
     result = {"bench": "routing", "pool": config.name, "seed": seed, **found}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from training.threshold import GAMMAS
 ALPHAS = (0.2, 0.5, 0.8)
 VALIDATION = 4000
 GRID = tuple(round(0.1 * step, 1) for step in range(11))  # alphas at which agents tell what it is worth to ask them
+_GIVEN: list[Callable[[str], Any]] = []  # in a process that fits baselines: how
 KINDS = ("looks", "drafts", "both")  # what agents know of themselves: before they draft, of their drafts
 
 
@@ -105,23 +107,47 @@ def baselines(
     seed: int,
     names: Sequence[str] = (),
     done: Callable[[str], None] = lambda _: None,
+    processes: int = 1,
 ) -> list[Method]:
-    """All baselines, or those named; one that cannot be had of these outcomes is left out."""
-    found = []
-    for name in names or BASELINES:
-        router = BASELINES[name]()
-        try:
-            router.fit(train, validation, seed)
-        except ConfigError as error:  # it needs what was not recorded
-            done(f"{name}, left out: {error}")
-            continue
-        by_alpha = {}
-        for alpha in alphas:
-            asked = Asked(test)
-            by_alpha[alpha] = routed(test, router.route(asked, alpha), asked)
-        found.append(Method(name, False, by_alpha))
-        done(name)
-    return found
+    """All baselines, or those named, so many at a time; one that cannot be had of these outcomes is left out."""
+    one = partial(_baseline, train, validation, test, tuple(alphas), seed)
+    if processes == 1:
+        return [method for name in names or BASELINES if (method := _told(name, partial(one, name), done))]
+    with ProcessPoolExecutor(processes, get_context("spawn"), _begin, (one,)) as workers:
+        jobs = {name: workers.submit(_fitted, name) for name in names or BASELINES}
+        return [method for name, job in jobs.items() if (method := _told(name, job.result, done))]
+
+
+def _baseline(
+    train: Outcomes, validation: Outcomes, test: Outcomes, alphas: Sequence[float], seed: int, name: str
+) -> Method:
+    router, found = BASELINES[name](), {}
+    router.fit(train, validation, seed)
+    for alpha in alphas:
+        asked = Asked(test)
+        found[alpha] = routed(test, router.route(asked, alpha), asked)
+    return Method(name, False, found)
+
+
+def _told(name: str, one: Callable[[], Method], done: Callable[[str], None]) -> Method | None:
+    try:
+        method = one()
+    except ConfigError as error:  # it needs what was not recorded
+        done(f"{name}, left out: {error}")
+        return None
+    done(name)
+    return method
+
+
+def _begin(one: Callable[[str], Method]) -> None:
+    """In a process that fits baselines: what they learn from comes but once."""
+    end_with_parent()
+    _GIVEN.append(one)
+
+
+def _fitted(name: str) -> Method:
+    (one,) = _GIVEN
+    return one(name)
 
 
 def ways(train: Outcomes, validation: Outcomes, topology: Topology, alphas: Sequence[float]) -> dict[str, Way]:

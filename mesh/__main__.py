@@ -4,4 +4,5 @@ from __future__ import annotations
 
 from mesh.cli import main
 
-main()
+if __name__ == "__main__":  # processes that are spawned read this file too
+    main()

@@ -105,7 +105,8 @@ class Batch:
         prompt = torch.tensor([row.prompt], device=self._model.device)
         with torch.inference_mode():
             logits = self._forward(input_ids=prompt, past_key_values=cache, logits_to_keep=1)
-            piece = row.take(*self._choose(row, logits[0]))
+            ((token, logprob),) = self._choose([row], logits)
+            piece = row.take(token, logprob)
             if not piece.finish:
                 self._merge(cache, torch.ones_like(prompt))
                 self.rows.append(row)
@@ -126,7 +127,7 @@ class Batch:
                 input_ids=last, attention_mask=self._mask, position_ids=positions, past_key_values=self._cache
             )
             rows = self.rows
-            pieces = [row.take(*self._choose(row, scores)) for row, scores in zip(rows, logits, strict=True)]
+            pieces = [row.take(*chosen) for row, chosen in zip(rows, self._choose(rows, logits), strict=True)]
             self._keep([piece.finish is None for piece in pieces])
         # last, so that who has read the end of a draft finds it gone
         for row, piece in zip(rows, pieces, strict=True):
@@ -146,21 +147,28 @@ class Batch:
         """Logits of the last column, B x V, in float32."""
         return self._model(use_cache=True, **inputs).logits[:, -1].float()
 
-    def _choose(self, row: Row, logits_V: Any) -> tuple[int, float]:
-        """The next token and its log-probability, that before any masking or temperature."""
+    def _choose(self, rows: Sequence[Row], logits_BV: Any) -> list[tuple[int, float]]:
+        """Each row's next token and its log-probability, that before any masking or temperature."""
         import torch
 
-        logprobs_V = logits_V.log_softmax(-1)
-        if forbidden := row.forbidden():
-            logits_V = logits_V.index_fill(0, torch.tensor(forbidden, device=logits_V.device), -torch.inf)
-        if row.temperature <= 0:
-            token = int(logits_V.argmax())
-        else:
-            if row.generator is None:
-                row.generator = torch.Generator(logits_V.device).manual_seed(row.seed)
-            shares = (logits_V / row.temperature).softmax(-1)
-            token = int(torch.multinomial(shares, 1, generator=row.generator))
-        return token, float(logprobs_V[token])
+        logprobs_BV = logits_BV.log_softmax(-1)
+        for at, row in enumerate(rows):
+            if forbidden := row.forbidden():
+                logits_BV[at, forbidden] = -torch.inf
+        tokens_B = logits_BV.argmax(-1)
+        for at, row in enumerate(rows):
+            if row.temperature > 0:
+                tokens_B[at] = self._drawn(row, logits_BV[at])
+        chosen = logprobs_BV.gather(1, tokens_B[:, None])[:, 0]
+        return list(zip(tokens_B.tolist(), chosen.tolist(), strict=True))
+
+    def _drawn(self, row: Row, logits_V: Any) -> Any:
+        import torch
+
+        if row.generator is None:
+            row.generator = torch.Generator(logits_V.device).manual_seed(row.seed)
+        shares = (logits_V / row.temperature).softmax(-1)
+        return torch.multinomial(shares, 1, generator=row.generator)[0]
 
     def _merge(self, cache: Any, mask: Any) -> None:
         """Put a row below the others."""

@@ -163,6 +163,17 @@ def test_a_baseline_without_its_signal_is_left_out() -> None:
     assert told[0].startswith("automix, left out: automix routes by 'p_true', which these outcomes do not have")
 
 
+def test_baselines_in_processes_of_their_own_are_the_same() -> None:
+    names = ("best-single", "automix", "logistic")
+    told: list[str] = []
+    blind = [replace(rows, signals={}) for rows in (TRAIN, VALIDATION, TEST)]
+    apart = baselines(*blind, ALPHAS, 0, names, told.append, processes=2)
+    for one, two in zip(baselines(*blind, ALPHAS, 0, names), apart, strict=True):
+        assert one.name == two.name
+        assert all((one.found[alpha].agent == two.found[alpha].agent).all() for alpha in ALPHAS)
+    assert [line.partition(",")[0] for line in told] == [*names]
+
+
 def test_what_routers_look_at_they_pay_for() -> None:
     asked = Asked(TEST)
     drafts = asked.draft(2, np.array([0, 1]))
