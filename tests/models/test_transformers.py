@@ -94,8 +94,8 @@ def test_batching_changes_nothing(folder: Path) -> None:
 def test_a_cancelled_draft_leaves_the_batch_and_the_others_go_on(folder: Path) -> None:
     async def main() -> None:
         async with started(folder) as engine:
-            alone = await draft(engine, request("Hi", 60))
-            other = asyncio.create_task(draft(engine, request("Hi", 60)))
+            alone = await draft(engine, request("Hi", 400))
+            other = asyncio.create_task(draft(engine, request("Hi", 400)))
             async with aclosing(engine.generate(request("a" * 90, 400))) as pieces:
                 for _ in range(5):
                     await anext(pieces)
