@@ -12,14 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from agents.profile import Profile, logit, mixed
+from agents.offers import Ballots, Offer, comes_to, logit
+from agents.profile import Profile, mixed
 from benchmarks.outcomes import Floats, Outcomes, Routed
 
 FOLDS = 5
 
 
 def sureness(outcomes: Outcomes, profiles: Mapping[str, Profile], alpha: float) -> Floats:
-    """How sure each agent is of its answer to each question once it knows all that it can, (A, Q)."""
+    """How sure each agent is of its answer to each question, (A, Q), once it knows all that it can of itself, and what
+    everybody has drafted where that tells it something.
+    """
     found = np.empty_like(outcomes.right)
     for at, name in enumerate(outcomes.agents):
         profile = profiles[name]
@@ -28,7 +31,17 @@ def sureness(outcomes: Outcomes, profiles: Mapping[str, Profile], alpha: float) 
             draft, looked = outcomes.drafted(at, number), outcomes.looked(at, number, alpha)
             given = (profile.both, prior, looked, draft) if profile.looking else (profile.drafted, prior, draft)
             found[at, number] = mixed(*given)
-    return found
+    if not any(profile.agreed for profile in profiles.values()):
+        return found
+    joint = np.empty_like(found)
+    for number in range(len(outcomes)):
+        offers = [
+            Offer(name, found[at, number], said=comes_to(outcomes.texts[at][number]))
+            for at, name in enumerate(outcomes.agents)
+        ]
+        for at, offer in enumerate(offers):
+            joint[at, number] = Ballots(profiles[offer.agent].agreed, offers).worth(offer, alpha)
+    return joint
 
 
 def missing(outcomes: Outcomes, p: Floats, found: Routed, alpha: float, seed: int = 0) -> dict[str, float]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.missing import missing
+from agents.offers import Ballots, Offer
+from agents.profile import mixed
+from benchmarks.missing import missing, sureness
 from benchmarks.outcomes import Asked, routed
 from tests.baselines import COSTS, SURE, outcomes
+from tests.unit.test_profile import profile
 
 TEST = outcomes(3000, 5)
 WORDS = {"add": "sums", "spell": "words", "why": "riddles"}
@@ -53,3 +57,19 @@ def test_who_knows_nothing_lacks_all_information() -> None:
     assert found["information"] == pytest.approx(
         found["oracle"] - (nothing.right[0].mean() - ALPHA * COSTS[0]), abs=0.02
     )
+
+
+def test_what_everybody_drafted_is_known_too() -> None:
+    two = TEST.at(np.array([0, 1]))
+    looked = {ALPHA: np.full((3, 2), 0.5)}
+    two = replace(two, texts=(("4", "5"), ("4", "6"), ("7", "6")), beliefs=looked)
+    alone = {name: profile(0.5) for name in two.agents}
+    own = sureness(two, alone, ALPHA)
+    trusting = alone["small"].drafted
+    assert own[0, 0] == pytest.approx(mixed(trusting, 0.5, two.drafted(0, 0)))
+    weights = (-0.5, 1.0, 0.25, 0.75)
+    joint = sureness(two, {name: msgspec.structs.replace(told, agreed=weights) for name, told in alone.items()}, ALPHA)
+    for number, said in enumerate(zip(*two.texts, strict=True)):
+        offers = [Offer(name, p, said=text) for name, p, text in zip(two.agents, own[:, number], said, strict=True)]
+        expected = [Ballots(weights, offers).worth(offer, ALPHA) for offer in offers]
+        assert joint[:, number] == pytest.approx(expected)
