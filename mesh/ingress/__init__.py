@@ -1,6 +1,7 @@
 """A mesh as a server: OpenAI-compatible HTTP, gRPC and a web page, in Ray Serve replicas.
 
-keys, limits, settings          who may come, how much, and where; pure
+keys, limits, settings, tls     who may come, how much, where, and with which certificates
+patience                        how long Serve's HTTP proxy waits for a request
 names, requests, newcomers      what a request may be; pure
 wire, errors                    what is told back; pure
 gate                            who may come in now: rates, streams, the queue

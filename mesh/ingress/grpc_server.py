@@ -25,6 +25,7 @@ from mesh.ingress import mesh_pb2_grpc
 from mesh.ingress.door import Door, Question, log_fault
 from mesh.ingress.errors import LONGEST, Refused, refusal
 from mesh.ingress.keys import Key, bearer
+from mesh.ingress.tls import PLAIN, ServerTLS, read
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -48,11 +49,11 @@ _MORE = 100  # and those that need no turn: health and reflection are open to wh
 
 
 @contextlib.asynccontextmanager
-async def grpc_server(door: Door, host: str, port: int) -> AsyncIterator[int]:
+async def grpc_server(door: Door, host: str, port: int, tls: ServerTLS = PLAIN) -> AsyncIterator[int]:
     """Listens while it is open; gives the port (of its choice where ``port`` is 0).
 
     Raises:
-        RuntimeError: it cannot listen there.
+        RuntimeError: it cannot listen there. ConfigError: a file of ``tls`` cannot be read.
     """
     calls = door.limits.running + door.limits.waiting
     options = [
@@ -65,7 +66,8 @@ async def grpc_server(door: Door, host: str, port: int) -> AsyncIterator[int]:
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    bound = server.add_secure_port(address, _credentials(tls)) if tls else server.add_insecure_port(address)
     await server.start()
     looking = asyncio.create_task(_look(door, healthy))
     try:
@@ -74,6 +76,12 @@ async def grpc_server(door: Door, host: str, port: int) -> AsyncIterator[int]:
         looking.cancel()
         await healthy.enter_graceful_shutdown()
         await server.stop(_GRACE_S)
+
+
+def _credentials(tls: ServerTLS) -> Any:
+    pair = read("tls_key", tls.key), read("tls_cert", tls.cert)
+    clients = read("tls_client_ca", tls.client_ca) if tls.client_ca else None
+    return grpc.ssl_server_credentials([pair], clients, require_client_auth=clients is not None)
 
 
 async def _look(door: Door, healthy: Any) -> None:

@@ -14,6 +14,7 @@ from ray import serve
 
 from agents.actor import NAMESPACE
 from agents.errors import ConfigError, MeshError
+from mesh.ingress import patience
 from mesh.ingress.door import Door
 from mesh.ingress.http import application
 from mesh.ingress.keys import Keys
@@ -57,7 +58,7 @@ def _grpc(door: Door, settings: Settings) -> contextlib.AbstractAsyncContextMana
         return contextlib.nullcontext()
     from mesh.ingress.grpc_server import grpc_server
 
-    return grpc_server(door, settings.host, settings.grpc_port)
+    return grpc_server(door, settings.host, settings.grpc_port, settings.tls)
 
 
 def deployment(settings: Settings) -> serve.Application:
@@ -74,6 +75,16 @@ def deployment(settings: Settings) -> serve.Application:
     return made
 
 
+def proxy_options(settings: Settings) -> dict[str, Any]:
+    """How Serve's HTTP proxy is started: where it listens, with which certificate, and how long it waits."""
+    http: dict[str, Any] = {"host": settings.host, "port": settings.port}
+    if settings.tls:
+        http |= {"ssl_certfile": settings.tls.cert, "ssl_keyfile": settings.tls.key}
+    environment = {"env_vars": patience.environment(settings.limits)}
+    controller = {"runtime_env": environment}  # which the proxy inherits
+    return {"proxy_location": "HeadOnly", "http_options": http, "controller_options": controller}
+
+
 def start(settings: Settings) -> None:
     """Serve a mesh that runs on the cluster to which this process is connected.
 
@@ -82,11 +93,10 @@ def start(settings: Settings) -> None:
         MeshError: the replicas do not come up.
     """
     _check_free(settings)
-    http = {"host": settings.host, "port": settings.port}
     quiet = {"enable_access_log": False}
     try:
         open_ledger(settings.mesh)
-        serve.start(proxy_location="HeadOnly", http_options=http, logging_config=quiet)
+        serve.start(**proxy_options(settings), logging_config=quiet)
         serve.run(deployment(settings), name=APP, route_prefix="/")
     except RuntimeError as error:
         stop(settings)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from agents.errors import ConfigError
 from mesh.ingress.keys import Key
 from mesh.ingress.limits import Limits
+from mesh.ingress.tls import PLAIN, ServerTLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     insecure: bool = False
     trust_admins: bool = False
+    tls: ServerTLS = PLAIN
 
     def __post_init__(self) -> None:
         for name, value, least in (("port", self.port, 1), ("grpc_port", self.grpc_port, 0)):
@@ -35,6 +37,8 @@ class Settings:
             raise ConfigError(f"replicas: {self.replicas}; it must be 1 or more")
         if self.grpc_port == self.port:
             raise ConfigError(f"grpc_port: {self.grpc_port}; it must be another port than that of HTTP")
+        if self.tls.client_ca and not self.grpc_port:
+            raise ConfigError(f"tls_client_ca: {self.tls.client_ca!r}; only gRPC asks for certificates: give grpc_port")
         if not (self.keys or self.insecure or is_loopback(self.host)):
             raise ConfigError(
                 f"host: {self.host!r}; without API keys a server listens on this machine only (127.0.0.1, ::1, "
