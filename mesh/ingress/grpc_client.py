@@ -16,6 +16,7 @@ from mesh.ingress.mesh_pb2_grpc import MeshStub
 from mesh.ingress.tls import ClientTLS
 
 KEY = "MESH_API_KEY"
+PING_MS = 20_000  # how often whoever waits for an answer looks whether the server is still there
 _REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 _ERRORS: dict[Any, type[MeshError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: QueryError,

@@ -24,6 +24,7 @@ from mesh.ingress import mesh_pb2 as pb
 from mesh.ingress import mesh_pb2_grpc
 from mesh.ingress.door import Door, Question, log_fault
 from mesh.ingress.errors import LONGEST, Refused, refusal
+from mesh.ingress.grpc_client import PING_MS
 from mesh.ingress.keys import Key, bearer
 from mesh.ingress.tls import PLAIN, ServerTLS, read
 
@@ -60,6 +61,7 @@ async def grpc_server(door: Door, host: str, port: int, tls: ServerTLS = PLAIN) 
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", door.limits.body_bytes),
         ("grpc.max_concurrent_streams", min(calls, _OF_ONE) + _MORE),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", PING_MS // 2),  # else who looks whether we live is left
     ]
     server = grpc.aio.server(options=options, maximum_concurrent_rpcs=calls + _MORE)
     mesh_pb2_grpc.add_MeshServicer_to_server(Servicer(door), server)
@@ -144,6 +146,7 @@ class Servicer(mesh_pb2_grpc.MeshServicer):  # type: ignore[misc]
         self._door.gate.count(who.name)
         given = {field.name: value for field, value in request.ListFields()}
         alpha, model = given.pop("alpha", None), await self._door.model(given.pop("model", "mesh"))
+        given |= {"meshes": tuple(given["meshes"])} if "meshes" in given else {}
         messages = [{"role": each.role, "content": each.content} for each in given.pop("messages", ())]
         if (left_s := context.time_remaining()) is not None:
             given["deadline_s"] = min(given.get("deadline_s", self._door.mesh.config.deadline_s), max(left_s, 1e-3))

@@ -7,9 +7,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from agents.messages import Reply
+from msgspec import structs
+
+from agents.messages import Query, Reply
 from mesh.client import Mesh
 from mesh.directory import Directory
+from mesh.ingress.errors import Refused
+from mesh.query import Asked
 
 _FRESH_S = 0.5  # how old a status may be: every agent is asked for it
 
@@ -35,6 +39,15 @@ class ServedMesh(Mesh):
     async def part(self, name: str) -> None:
         """``remove_agent``, likewise. Raises ConfigError for an unknown one, TopologyError for the last one."""
         await asyncio.shield(asyncio.wrap_future(self._submit(self._running.remove, name)))
+
+    def _query(self, query: Asked, alpha: float | None, **options: Any) -> tuple[Query, str | None]:
+        """What comes from another mesh tells through which it has come, and what the caller has seen of the answer."""
+        meshes, continued = options.pop("meshes", ()), options.pop("continued", "")
+        if self.config.name in meshes:
+            told = "each is asked once, and meshes that name each other need different names (`mesh serve --name`)"
+            raise Refused(400, "been_here", f"meshes: it has been through {self.config.name!r}: {told}", "meshes")
+        checked, entry = super()._query(query, alpha, **options)
+        return structs.replace(checked, meshes=meshes, emitted=continued), entry
 
     async def rows(self) -> list[dict[str, Any]]:
         """``status``, at most half a second old."""
