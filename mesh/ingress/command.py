@@ -18,6 +18,7 @@ from mesh.ingress.limits import read_limits
 from mesh.ingress.settings import Settings
 from mesh.ingress.tls import ServerTLS
 from mesh.options import Address, ModelsDir
+from mesh.spans import open_spans
 from mesh.terminal import say
 
 Cert = Annotated[
@@ -26,6 +27,10 @@ Cert = Annotated[
 Key = Annotated[str, typer.Option(metavar="FILE", help="The certificate's private key, as PEM.")]
 ClientCa = Annotated[
     str, typer.Option(metavar="FILE", help="gRPC only for clients whose certificates these authorities signed.")
+]
+
+Otlp = Annotated[
+    str, typer.Option(metavar="URL", envvar="OTEL_EXPORTER_OTLP_ENDPOINT", help="Where OpenTelemetry spans go.")
 ]
 
 
@@ -55,6 +60,7 @@ def serve(
     tls_cert: Cert = "",
     tls_key: Key = "",
     tls_client_ca: ClientCa = "",
+    otlp: Otlp = "",
     models_dir: ModelsDir = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Write the file for `serve deploy` and KubeRay, and end.")
@@ -66,7 +72,7 @@ def serve(
     found = gather_keys(keys, os.environ)
     tls = ServerTLS(tls_cert, tls_key, tls_client_ca)
     may = read_limits(limit or ()), insecure, trust_admins
-    settings = Settings(mesh, host, port, grpc_port, replicas, found, *may, tls if print_config else tls.checked())
+    settings = Settings(mesh, host, port, grpc_port, replicas, found, *may, tls, otlp)
     if print_config:
         from mesh.ingress.deploy import written
 
@@ -74,6 +80,7 @@ def serve(
         return
     from mesh import running
 
+    settings = _usable(settings)
     ending = _Ending()
     if pool is not None:
         running.up(pool, name=mesh, address=address, models_dir=models_dir)
@@ -86,6 +93,13 @@ def serve(
     finally:
         if pool is not None:
             running.down(settings.mesh, address)
+
+
+def _usable(settings: Settings) -> Settings:
+    """With certificates by absolute paths. Raises ConfigError where one cannot be used, or no span can be sent."""
+    if settings.otlp:
+        open_spans(settings.otlp)
+    return replace(settings, tls=settings.tls.checked())
 
 
 def key(

@@ -45,6 +45,7 @@ class Deployed(BaseModel):
     tls_cert: str = ""
     tls_key: str = ""
     tls_client_ca: str = ""
+    otlp: str = ""
 
 
 def app(settings: Mapping[str, Any]) -> serve.Application:
@@ -58,7 +59,7 @@ def app(settings: Mapping[str, Any]) -> serve.Application:
     ports = args.host, args.port, args.grpc_port
     may = args.insecure, args.trust_admins
     tls = ServerTLS(args.tls_cert, args.tls_key, args.tls_client_ca).checked()
-    checked = Settings(args.mesh, *ports, args.replicas, keys, args.limits, *may, tls)
+    checked = Settings(args.mesh, *ports, args.replicas, keys, args.limits, *may, tls, args.otlp)
     if args.pool is not None and args.mesh not in running.running():
         running.up(args.pool, name=args.mesh, models_dir=args.models_dir)
     open_ledger(args.mesh)
@@ -79,6 +80,7 @@ def written(settings: Settings, pool: str | None, keys: Path | None, models_dir:
         limits=settings.limits,
         insecure=settings.insecure,
         trust_admins=settings.trust_admins,
+        otlp=settings.otlp,
         **{f"tls_{name}": path for name, path in settings.tls.named().items()},
     )
     file: dict[str, Any] = {

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 import grpc
@@ -36,6 +37,7 @@ CODES = {
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
     409: grpc.StatusCode.ALREADY_EXISTS,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     500: grpc.StatusCode.INTERNAL,
@@ -45,6 +47,7 @@ CODES = {
 }
 _HEALTH_S = 1.0  # how often it is looked whether anybody is there to answer
 _GRACE_S = 2.0
+_IDLE_MS = 300_000  # after which a connection without calls is closed
 _OF_ONE = 1_000  # calls at once of one connection
 _MORE = 100  # and those that need no turn: health and reflection are open to whoever comes
 
@@ -61,9 +64,12 @@ async def grpc_server(door: Door, host: str, port: int, tls: ServerTLS = PLAIN) 
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", door.limits.body_bytes),
         ("grpc.max_concurrent_streams", min(calls, _OF_ONE) + _MORE),
+        ("grpc.server_handshake_timeout_ms", int(1_000 * door.limits.header_s)),
+        ("grpc.max_connection_idle_ms", _IDLE_MS),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", PING_MS // 2),  # else who looks whether we live is left
     ]
-    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=calls + _MORE)
+    impatient = [Impatient(door.limits.body_s)]
+    server = grpc.aio.server(interceptors=impatient, options=options, maximum_concurrent_rpcs=calls + _MORE)
     mesh_pb2_grpc.add_MeshServicer_to_server(Servicer(door), server)
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
@@ -99,6 +105,52 @@ async def _look(door: Door, healthy: Any) -> None:
         for service in ("", SERVICE):
             await healthy.set(service, state)
         await asyncio.sleep(_HEALTH_S)
+
+
+class Impatient(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Ends calls whose request has not arrived after ``body_s``: each takes one of the places that there are.
+
+    So that they are ours before that, calls with one request are taken as calls with a stream of them; on the wire they
+    are the same.
+    """
+
+    def __init__(self, body_s: float) -> None:
+        self.body_s = body_s
+
+    async def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        """The handler of a call, with a clock."""
+        handler = await continuation(details)
+        if handler is None or handler.request_streaming:
+            return handler
+        if handler.response_streaming:
+            work, kind = handler.unary_stream, grpc.stream_stream_rpc_method_handler
+        else:
+            work, kind = handler.unary_unary, grpc.stream_unary_rpc_method_handler
+        timed = self._generating(work) if inspect.isasyncgenfunction(work) else self._awaited(work)
+        made: Any = kind(timed, handler.request_deserializer, handler.response_serializer)
+        return made
+
+    def _generating(self, work: Callable[[Any, Any], AsyncGenerator[Any]]) -> Any:
+        async def timed(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+            async with contextlib.aclosing(work(await self._first(requests, context), context)) as answers:
+                async for answer in answers:
+                    yield answer
+
+        return timed
+
+    def _awaited(self, work: Callable[[Any, Any], Coroutine[Any, Any, Any]]) -> Any:
+        async def timed(requests: AsyncIterator[Any], context: Any) -> Any:
+            return await work(await self._first(requests, context), context)
+
+        return timed
+
+    async def _first(self, requests: AsyncIterator[Any], context: Any) -> Any:
+        try:
+            async with asyncio.timeout(self.body_s):
+                return await anext(requests)
+        except (TimeoutError, StopAsyncIteration):
+            told = f"the request had not arrived after {self.body_s:g} s, or not at all"
+            await _abort(context, Refused(408, "too_slow", told))
 
 
 class Servicer(mesh_pb2_grpc.MeshServicer):  # type: ignore[misc]

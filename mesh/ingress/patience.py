@@ -25,12 +25,13 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0
 
 class Impatient(HttpToolsProtocol):
     """Closes a connection whose next request's head has not arrived ``header_s`` after the connection was made, or
-    after its first byte; whose body has not arrived ``body_s`` after its head; or whose head has more than
-    ``header_bytes`` bytes.
+    after its first byte; whose body has not arrived ``body_s`` after its head; whose head has more than
+    ``header_bytes`` bytes; or whose client has read nothing for ``body_s`` while an answer fills the buffers.
     """
 
     limits = Limits()
     _clock: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _in_body = False
     _ended = 0  # how many requests have arrived whole
     _head_bytes = 0
@@ -43,6 +44,8 @@ class Impatient(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is due any more."""
         self._stop()
+        if self._unread is not None:
+            self._unread.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -75,6 +78,17 @@ class Impatient(HttpToolsProtocol):
         self._ended += 1
         self._stop()
         super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """The buffers are full: the client has to read."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.limits.body_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
 
     def _within(self, seconds: float) -> None:
         self._stop()

@@ -14,6 +14,8 @@ from mesh.client import Mesh
 from mesh.directory import Directory
 from mesh.ingress.errors import Refused
 from mesh.query import Asked
+from mesh.spans import Spans
+from mesh.tracing import Trace
 
 _FRESH_S = 0.5  # how old a status may be: every agent is asked for it
 
@@ -25,6 +27,10 @@ class ServedMesh(Mesh):
         super().__init__(*args, **options)
         self._rows: list[dict[str, Any]] = []
         self._seen, self._looking = float("-inf"), asyncio.Lock()
+
+    def export(self, spans: Spans) -> None:
+        """Have ``spans`` made of what it is asked from now on."""
+        self._trace = Trace(None, spans)
 
     async def members(self) -> Directory:
         """Who is in it, and who may forward to whom. Raises MeshClosed where it is down."""

@@ -23,6 +23,7 @@ from mesh.ingress.meters import RayMeters
 from mesh.ingress.served import ServedMesh
 from mesh.ingress.settings import Settings
 from mesh.running import connect_as
+from mesh.spans import open_spans
 
 log = logging.getLogger(__name__)
 APP = "mesh"
@@ -42,6 +43,8 @@ class Replica:
     async def _door(self) -> AsyncIterator[Door]:
         settings = self._settings
         mesh = await asyncio.to_thread(connect_as, ServedMesh, settings.mesh)
+        if settings.otlp:
+            mesh.export(open_spans(settings.otlp))
         meters = RayMeters(settings.mesh, serve.get_replica_context().replica_tag.rpartition("#")[2])
         ledger = SharedLedger(settings.mesh)
         shares = settings.limits, settings.replicas

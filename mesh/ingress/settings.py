@@ -15,7 +15,7 @@ from mesh.ingress.tls import PLAIN, ServerTLS
 class Settings:
     """A server of one running mesh. Raises ConfigError where it would be open to anybody.
 
-    ``grpc_port`` 0: no gRPC. ``trust_admins``: see ``Door``.
+    ``grpc_port`` 0: no gRPC. ``trust_admins``: see ``Door``. ``otlp``: where spans of queries go (see ``open_spans``).
     """
 
     mesh: str
@@ -28,6 +28,7 @@ class Settings:
     insecure: bool = False
     trust_admins: bool = False
     tls: ServerTLS = PLAIN
+    otlp: str = ""
 
     def __post_init__(self) -> None:
         for name, value, least in (("port", self.port, 1), ("grpc_port", self.grpc_port, 0)):

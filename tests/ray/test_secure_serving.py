@@ -20,6 +20,7 @@ from agents.errors import MeshClosed
 from mesh.ingress.grpc_client import Remote
 from mesh.ingress.tls import ClientTLS
 from tests.certificates import certificates
+from tests.collector import Collector
 from tests.ray.conftest import until
 from tests.ray.test_serving import MESSAGES, POOL, WORDS, Server
 from tests.unit.test_patience import HEAD, dripping
@@ -58,12 +59,19 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, files: dict[str, str]) -> Iterator[Secure]:
+def collector() -> Iterator[Collector]:
+    with Collector() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, files: dict[str, str], collector: Collector) -> Iterator[Secure]:
     folder = tmp_path_factory.mktemp("secure")
     (folder / "pool.yaml").write_text(POOL)
     tls = ("--tls-cert", files["server"], "--tls-key", files["server_key"], "--tls-client-ca", files["ca"])
     patience = ("--limit", "header_s=2", "--limit", "body_s=2")
-    started = Secure(str(folder / "pool.yaml"), *tls, *patience, files=files, log=folder / "log")
+    spans = ("--otlp", collector.url)
+    started = Secure(str(folder / "pool.yaml"), *tls, *patience, *spans, files=files, log=folder / "log")
     try:
         assert until(started.ready, 120)
         yield started
@@ -106,6 +114,21 @@ def test_who_sends_a_byte_a_second_is_closed(server: Secure, first: bytes, drop:
     with server.connected() as client:
         assert dripping(client, first, drop, every_s=1.0).startswith(says)
     assert server.ready()
+
+
+def test_spans_come_from_its_replicas(server: Secure, collector: Collector) -> None:
+    with httpx.Client(verify=server.trusting) as http:
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, http_client=http)
+        identity = client.chat.completions.create(model="mesh", messages=MESSAGES).id
+
+    def ours() -> set[bytes]:
+        told = [span for span in collector.spans if identity in str(span.attributes)]
+        return {span.trace_id for span in told}
+
+    assert until(lambda: len(ours()) == 1)
+    assert sorted(span.name for span in collector.spans if span.trace_id in ours()) == [
+        "mesh.hop", "mesh.hop", "mesh.query",
+    ]  # fmt: skip
 
 
 def test_the_deploy_file_says_it_too(server: Secure, files: dict[str, str]) -> None:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import httpx
+import psutil
 import pytest
 
+from mesh.ingress import grpc_server
+from mesh.ingress import mesh_pb2 as pb
 from mesh.ingress.limits import Limits
+from mesh.ingress.mesh_pb2_grpc import MeshStub
+from tests.ray.conftest import until
 from tests.serving import pool, served
 
 POOL = pool({"a": {"pieces": 4, "piece_s": 0.5, "answer": "one two three four"}})
@@ -103,6 +110,25 @@ def test_a_body_that_is_too_large_is_the_last_of_its_connection(url: str) -> Non
     assert b"connection: close" in said.lower()
 
 
+def test_an_answer_that_nobody_reads() -> None:
+    source = pool({"a": {"answer": 40_000_000 * "x"}})
+    with served(source, limits=LIMITS) as (url, _), connected(url) as client:
+        client.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)
+        here = client.getsockname()
+
+        def held() -> bool:
+            """Whether the server's end of the connection is still open: it is a socket of this process."""
+            return any(each.raddr == here for each in psutil.Process().net_connections("tcp4"))
+
+        assert until(held, WITHIN_S)
+        assert until(lambda: not held(), WITHIN_S)
+        size = 0
+        with contextlib.suppress(ConnectionResetError):
+            while more := client.recv(1_000_000):
+                size += len(more)
+        assert 0 < size < 40_000_000
+
+
 def test_whoever_is_in_time_is_not_hurried(url: str) -> None:
     """An answer may take longer than the limits, and so may the time until the next request of a connection."""
     with connected(url) as client:
@@ -125,3 +151,30 @@ def test_the_slow_do_not_keep_others_out(url: str) -> None:
         for each in slow:
             while each.recv(65_536):
                 pass
+
+
+def test_grpc_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for a connection's first words nor for the request of a call, which would keep others out."""
+    monkeypatch.setattr(grpc_server, "_MORE", 0)
+    limits = LIMITS.model_copy(update={"running": 1, "waiting": 3})
+    with served(POOL, limits=limits, grpc=True) as (_, door):
+        target = f"127.0.0.1:{door.grpc_port}"  # type: ignore[attr-defined]
+        dripped(f"http://{target}", b"PRI * HTTP/2.0\r\n", b"\r")
+        never = threading.Event()
+        with grpc.insecure_channel(target) as slow, grpc.insecure_channel(target, [("other", 1)]) as other:
+
+            def silent() -> Iterator[bytes]:
+                never.wait(WITHIN_S)
+                yield b""
+
+            calls = [slow.stream_unary(f"/mesh.v1.Mesh/{name}").future(silent()) for name in 4 * ["Ask"]]
+            stub = MeshStub(other)
+            for call in calls:
+                error = call.exception(timeout=WITHIN_S)
+                assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+                assert dict(error.trailing_metadata())["mesh-code"] == "too_slow"
+            assert stub.Status(pb.StatusRequest(), timeout=WITHIN_S).name == "test"
+            stream = slow.stream_stream("/mesh.v1.Mesh/AskStream")(silent())
+            with pytest.raises(grpc.RpcError, match="had not arrived"):
+                list(stream)
+            never.set()

@@ -125,7 +125,7 @@ def test_files_that_cannot_be_used(files: dict[str, str], tmp_path: Path) -> Non
         with pytest.raises(ConfigError, match=why):
             ServerTLS(**named).checked()
         words = [word for field, path in given.items() for word in (f"--{field.replace('_', '-')}", path)]
-        result = run("serve", "lab", *words)
+        result = run("serve", "lab", "--grpc-port", "9000", *words)
         assert result.exit_code == 2
         assert re.search(why, result.stderr)
 
