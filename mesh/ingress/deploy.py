@@ -42,10 +42,10 @@ class Deployed(BaseModel):
     limits: Limits = Limits()
     insecure: bool = False
     trust_admins: bool = False
-    tls_cert: str = ""
-    tls_key: str = ""
-    tls_client_ca: str = ""
-    otlp: str = ""
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    otlp: str | None = None
 
 
 def app(settings: Mapping[str, Any]) -> serve.Application:
@@ -58,8 +58,8 @@ def app(settings: Mapping[str, Any]) -> serve.Application:
     keys = gather_keys(Path(args.keys_file) if args.keys_file else None, os.environ)
     ports = args.host, args.port, args.grpc_port
     may = args.insecure, args.trust_admins
-    tls = ServerTLS(args.tls_cert, args.tls_key, args.tls_client_ca).checked()
-    checked = Settings(args.mesh, *ports, args.replicas, keys, args.limits, *may, tls, args.otlp)
+    tls = ServerTLS(args.tls_cert or "", args.tls_key or "", args.tls_client_ca or "").checked()
+    checked = Settings(args.mesh, *ports, args.replicas, keys, args.limits, *may, tls, args.otlp or "")
     if args.pool is not None and args.mesh not in running.running():
         running.up(args.pool, name=args.mesh, models_dir=args.models_dir)
     open_ledger(args.mesh)
@@ -80,8 +80,8 @@ def written(settings: Settings, pool: str | None, keys: Path | None, models_dir:
         limits=settings.limits,
         insecure=settings.insecure,
         trust_admins=settings.trust_admins,
-        otlp=settings.otlp,
-        **{f"tls_{name}": path for name, path in settings.tls.named().items()},
+        otlp=settings.otlp or None,
+        **{f"tls_{name}": path or None for name, path in settings.tls.named().items()},
     )
     file: dict[str, Any] = {
         **serving.proxy_options(settings),

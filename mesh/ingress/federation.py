@@ -58,7 +58,7 @@ class Gateway(Node):
 
     def _handle(self, event: msg.NodeEvent, now: float, out: list[msg.NodeCommand]) -> None:
         if isinstance(event, msg.Drafted) and event.piece.hops and event.key in self.turns:
-            self._reported[event.key] = event.piece.hops
+            self._reported[event.key] = self._reported.get(event.key, ()) + event.piece.hops
         super()._handle(event, now, out)
 
     def _generate(self, turn: Turn, out: list[msg.NodeCommand]) -> None:
@@ -206,8 +206,10 @@ class RemoteMesh:
         )
 
     def _last(self, reply: msg.Reply, tokens: int, prompt: int) -> msg.Piece:
-        """The end of a draft: what its reply tells, in this mesh's names and costs."""
+        """A draft's end: what the reply tells, in this mesh's names and costs. RuntimeError where it cannot be."""
         name = self.setup.agent
+        if not (reply.path and all(0 <= hop.full_cost < float("inf") for hop in reply.path)):
+            raise RuntimeError(f"the mesh at {self.target} tells no path, or costs below 0")
         hops = [replace(hop, agent=f"{name}/{hop.agent}", full_cost=hop.full_cost * self.rate) for hop in reply.path]
         text, finish = (REFUSAL, "stop") if reply.finish == "declined" else ("", reply.finish)
         missed = max(0, reply.path[-1].generated_tokens - tokens)

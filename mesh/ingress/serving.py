@@ -96,6 +96,7 @@ def start(settings: Settings) -> None:
         MeshError: the replicas do not come up.
     """
     _check_free(settings)
+    serve.shutdown()  # of one that serves nothing, whose options would be kept instead of ours
     quiet = {"enable_access_log": False}
     try:
         open_ledger(settings.mesh)

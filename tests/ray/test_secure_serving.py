@@ -15,6 +15,7 @@ import httpx
 import openai
 import pytest
 import yaml
+from ray import serve
 
 from agents.errors import MeshClosed
 from mesh.ingress.grpc_client import Remote
@@ -71,6 +72,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, files: dict[str, str], coll
     tls = ("--tls-cert", files["server"], "--tls-key", files["server_key"], "--tls-client-ca", files["ca"])
     patience = ("--limit", "header_s=2", "--limit", "body_s=2")
     spans = ("--otlp", collector.url)
+    serve.start(proxy_location="Disabled")  # somebody has left this behind, which knows of no TLS
     started = Secure(str(folder / "pool.yaml"), *tls, *patience, *spans, files=files, log=folder / "log")
     try:
         assert until(started.ready, 120)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+import signal
+from collections.abc import AsyncIterator, Iterator
+from math import nan
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
+from agents.engines.base import Setup
 from agents.errors import BudgetExceeded, ConfigError, DeadlineExceeded, NoAgentLeft, QueryTooLong
-from agents.messages import Reply
+from agents.messages import Hop, Message, Piece, Reply, Request
 from mesh import Mesh
+from mesh.ingress import mesh_pb2 as pb
 from mesh.ingress.errors import Refused
+from mesh.ingress.federation import RemoteMesh
+from mesh.ingress.grpc_server import packed
 from mesh.ingress.keys import Key
+from mesh.ingress.mesh_pb2_grpc import MeshServicer, add_MeshServicer_to_server
 from mesh.ingress.newcomers import check_newcomer
 from mesh.ingress.tls import PLAIN, ServerTLS
 from tests.certificates import certificates
@@ -105,6 +114,11 @@ def test_where_nobody_there_wants_to_answer_the_next_neighbour_does() -> None:
             assert reply.path[2].full_cost > 0
         with here(modest) as mesh:  # nobody is left: it has to
             assert told(mesh.ask("count"))[-1] == ("berlin/b", "answered", "forced")
+            reply = mesh.ask("count", may_decline=True)  # or whoever asks takes that for an answer
+            assert (reply.finish, reply.text, reply.agent) == ("declined", "", "berlin")
+            assert [hop[:2] for hop in told(reply)] == [
+                ("nano", "refused"), ("berlin/a", "refused"), ("berlin/b", "declined"), ("berlin", "declined"),
+            ]  # fmt: skip
 
 
 def test_an_agent_that_breaks_off_is_continued_there() -> None:
@@ -139,6 +153,25 @@ def test_one_that_is_killed_is_one_agent_that_died() -> None:
         assert [hop[1:] for hop in told(reply) if hop[0] == "berlin"] == [("failed", "died")]
         there.start()  # and it is found again
         assert until(lambda: mesh.ask("count").agent == "berlin")
+
+
+def test_one_that_falls_silent_has_stalled(slow: Elsewhere) -> None:
+    """Also where nothing says that it is gone."""
+    with here(slow.target, last()) as mesh:
+        mesh.remove_agent("berlin")
+        engine = {"kind": "mesh", "target": slow.target}
+        mesh.add_agent({"name": "paris", "cost": 0.5, "engine": engine, "limits": {"stall_s": 1.0}})
+        stream = mesh.stream("count")
+        seen = [next(stream) for _ in range(2)]
+        slow.process.send_signal(signal.SIGSTOP)
+        try:
+            *more, reply = stream
+        finally:
+            slow.process.send_signal(signal.SIGCONT)
+        assert "".join(str(piece) for piece in (*seen, *more)) == WORDS
+        assert isinstance(reply, Reply)
+        assert [hop[1:] for hop in told(reply) if hop[0] == "paris"] == [("failed", "stalled")]
+        assert until(lambda: idle(slow))
 
 
 def test_nobody_left(there: Elsewhere) -> None:
@@ -251,6 +284,34 @@ def test_no_log_has_the_question(caplog: pytest.LogCaptureFixture) -> None:
         assert told(mesh.ask("xylophone"))[1] == ("berlin", "failed", "failed")
     assert "INVALID_ARGUMENT (not_understood)" in caplog.text
     assert "xylophone" not in caplog.text
+
+
+@pytest.mark.parametrize("hops", [(), (Hop("a", "answered", full_cost=-1.0),), (Hop("a", "answered", full_cost=nan),)])
+def test_a_reply_that_cannot_be(hops: tuple[Hop, ...]) -> None:
+    """What others tell must not make budgets larger."""
+
+    async def said(engine: RemoteMesh) -> list[Piece]:
+        await engine.start()
+        try:
+            request = Request(("q", 1), 1, (Message("user", "count"),), 5)
+            return [piece async for piece in engine.generate(request)]
+        finally:
+            await engine.close()
+
+    async def asked() -> None:
+        class Lying(MeshServicer):  # type: ignore[misc]
+            async def AskStream(self, request: Any, context: Any) -> AsyncIterator[Any]:
+                yield pb.Piece(reply=packed(Reply("q", "4", "a", 0.5, 0.5, 0.5, hops, 0.1)))
+
+        server = grpc.aio.server()
+        add_MeshServicer_to_server(Lying(), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        with pytest.raises(RuntimeError, match="tells no path, or costs below 0"):
+            await said(RemoteMesh(Setup("berlin"), target=f"127.0.0.1:{port}"))
+        await server.stop(None)
+
+    asyncio.run(asked())
 
 
 @pytest.mark.parametrize(
