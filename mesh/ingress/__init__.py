@@ -9,7 +9,7 @@ door                            one replica's way into the mesh: HTTP and gRPC b
 served, ledger                  the mesh as a replica needs it; what all replicas know together of past queries
 guard, http, page               HTTP
 grpc_server, grpc_client        gRPC, and who asks a mesh elsewhere by it
-federation                      a mesh elsewhere as an agent of this one
+federation, gateway             a mesh elsewhere as an agent of this one: how it is asked, what it decides (pure)
 meters                          what is measured
 serving, deploy, command        starting and ending it all
 """

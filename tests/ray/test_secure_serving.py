@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import httpx
 import openai
 import pytest
 import yaml
-from ray import serve
 
 from agents.errors import MeshClosed
 from mesh.ingress.grpc_client import Remote
@@ -59,6 +59,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return certificates(tmp_path_factory.mktemp("tls"))
 
 
+def leave_behind() -> None:
+    """A Serve without applications, which knows of no TLS and has no clock."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ray import serve
+    serve.start(proxy_location="Disabled")
+
+
 @pytest.fixture(scope="module")
 def collector() -> Iterator[Collector]:
     with Collector() as started:
@@ -72,7 +80,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, files: dict[str, str], coll
     tls = ("--tls-cert", files["server"], "--tls-key", files["server_key"], "--tls-client-ca", files["ca"])
     patience = ("--limit", "header_s=2", "--limit", "body_s=2")
     spans = ("--otlp", collector.url)
-    serve.start(proxy_location="Disabled")  # somebody has left this behind, which knows of no TLS
+    leave_behind()
     started = Secure(str(folder / "pool.yaml"), *tls, *patience, *spans, files=files, log=folder / "log")
     try:
         assert until(started.ready, 120)
