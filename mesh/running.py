@@ -151,7 +151,7 @@ def up(
     """
     config = load(source)
     if config.runtime != "ray" or name not in (None, config.name):
-        config = with_overrides(config, runtime="ray", name=name or config.name)
+        config = with_overrides(config, runtime="ray", name=config.name if name is None else name)
     specs = agent_specs(config, models_folder(models_dir))
     if not join_cluster(address):
         _start_ray()
