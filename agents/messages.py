@@ -76,6 +76,7 @@ class Query(_Value, frozen=True):
     ``remaining_s`` travels instead of a deadline, so that no two clocks need to agree. ``emitted`` is
     text that the caller has seen already and that the next agent continues. All that is random about a query
     follows from its ``seed`` and the agent's own, not from its id. To who made ``offers`` before it may come back.
+    ``meshes`` are the names of other meshes that it has come through.
     """
 
     id: str
@@ -94,6 +95,7 @@ class Query(_Value, frozen=True):
     may_decline: bool = False
     seed: int = 0
     offers: tuple[Offer, ...] = ()
+    meshes: tuple[str, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -166,8 +168,8 @@ class Request(_Value, frozen=True):
 class Piece(_Value, frozen=True):
     """A piece of a draft: new text, how many tokens it took and the sum of their log-probabilities.
 
-    The first piece tells the prompt's tokens, the last one how the draft finished. ``logprob`` is None
-    where the engine gives none.
+    The first piece tells the prompt's tokens, the last one how the draft finished, and, where other agents made it,
+    who did what (``hops``). ``logprob`` is None where the engine gives none.
     """
 
     text: str
@@ -175,6 +177,7 @@ class Piece(_Value, frozen=True):
     logprob: float | None = None
     prompt_tokens: int = 0
     finish: Literal["stop", "length"] | None = None
+    hops: tuple[Hop, ...] = ()
 
 
 class ScoreRequest(_Value, frozen=True):
@@ -351,11 +354,14 @@ class Emit(_Value, frozen=True):
 
 
 class End(_Value, frozen=True):
-    """The answer is complete, or broke off (``finish`` is failed); ``hop`` is the agent's own."""
+    """The answer is complete, or broke off (``finish`` is failed); ``hop`` is the agent's own, ``before`` what led up
+    to it since the agent accepted.
+    """
 
     key: Key
     finish: Finish
     hop: Hop
+    before: tuple[Hop, ...] = ()
 
 
 class Pull(_Value, frozen=True):
@@ -380,21 +386,8 @@ class Batch(_Value, frozen=True, tag=True):
     end: End | None = None
 
 
-NodeEvent: TypeAlias = (
-    Asked
-    | Drafted
-    | Scored
-    | DraftFailed
-    | Accepted
-    | Rejected
-    | Alive
-    | Cancelled
-    | Tick
-    | PeerDown
-    | PeerUp
-    | Rewired
-    | Outcome
-)
+News: TypeAlias = PeerDown | PeerUp | Rewired | Outcome
+NodeEvent: TypeAlias = Asked | Drafted | Scored | DraftFailed | Accepted | Rejected | Alive | Cancelled | Tick | News
 NodeCommand: TypeAlias = Generate | Judge | Stop | Route | Probe | Cancel | Accepted | Rejected | Emit | End
 OwnerEvent: TypeAlias = Asked | Accepted | Rejected | Pulled | Alive | Cancelled | Tick
 OwnerCommand: TypeAlias = Route | Pull | Probe | Cancel | Emit | Done

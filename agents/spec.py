@@ -104,7 +104,8 @@ async def open_host(spec: AgentSpec, links: Links, transport: Transport) -> Host
         raise
     context = min(able.context, spec.context or able.context)
     card = replace(spec.card, context=context, learns=policy.learns)
-    node = Node(card, links, policy, assessor, spec.settings, checks(policy) if able.logprobs else None)
+    kind: type[Node] = getattr(engine, "node", Node)
+    node = kind(card, links, policy, assessor, spec.settings, checks(policy) if able.logprobs else None)
     return Host(node, engine, transport, spec.lease_s, spec.tick_s)
 
 

@@ -12,6 +12,7 @@ from agents.errors import ConfigError, MeshError
 from agents.messages import Reply
 from mesh.askfile import Job, Replies, ask_all
 from mesh.client import Mesh
+from mesh.ingress.tls import ClientTLS
 from mesh.questions import Question, read_questions
 from mesh.terminal import print_json, print_note, print_table, progress, say
 from mesh.tracing import reply_json
@@ -36,14 +37,21 @@ def ask_one(mesh: Mesh, query: str, alpha: float | None, stream: bool, as_json: 
 
 
 def ask_elsewhere(
-    target: str, query: str, alpha: float | None, stream: bool, as_json: bool, options: dict[str, Any], ours: list[str]
+    target: str,
+    tls: ClientTLS,
+    query: str,
+    alpha: float | None,
+    stream: bool,
+    as_json: bool,
+    options: dict[str, Any],
+    ours: list[str],
 ) -> None:
     """``ask_one`` for the server at ``target``; ``ours`` are options given that mean only meshes here."""
     if ours:
         raise ConfigError(f"{', '.join(ours)}: not with --grpc {target}: the server there has its own")
     from mesh.ingress.grpc_client import Remote
 
-    with Remote(target) as remote:
+    with Remote(target, tls=tls) as remote:
         if stream:
             reply = _streamed(remote, query, alpha, options)
         else:

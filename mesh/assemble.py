@@ -14,7 +14,7 @@ from agents.profile import Profile
 from agents.spec import AgentSpec, check
 from mesh.config import AgentConfig, MeshConfig
 
-WITHOUT_GPUS = ("scripted", "openai", "replay")  # engines whose work, if any, is done elsewhere
+WITHOUT_GPUS = ("scripted", "openai", "replay", "mesh")  # engines whose work, if any, is done elsewhere
 
 
 def models_folder(given: str | Path | None) -> Path | None:
@@ -46,7 +46,7 @@ def agent_spec(config: MeshConfig, agent: AgentConfig, models_dir: Path | None =
             mean_work = options["calibration"]["meta"].get("mean_work") or mean_work
     spec = AgentSpec(
         Card(agent.name, agent.cost, mean_work, profile=Profile.load(agent.profile) if agent.profile else None),
-        Setup(agent.name, agent.model, agent.local_name, models_dir, agent.adapter, config.seed),
+        Setup(agent.name, agent.model, agent.local_name, models_dir, agent.adapter, config.seed, config.name),
         (agent.engine.kind, dict(agent.engine.options)),
         (agent.policy.kind, dict(agent.policy.options)),
         (agent.assessor.kind, options),

@@ -19,7 +19,8 @@ from mesh.askcommand import ask_elsewhere, ask_file, ask_one, questions_of
 from mesh.client import Mesh
 from mesh.config import load, pools
 from mesh.ingress.command import key, serve
-from mesh.options import Address, AsJson, ModelsDir, Name, Pool
+from mesh.ingress.tls import ClientTLS
+from mesh.options import Address, AsJson, ModelsDir, Name, Pool, TlsCa, TlsCert, TlsKey
 from mesh.query import check_alpha
 from mesh.terminal import cell, print_json, print_table, say
 from topologies import TopologyError
@@ -134,6 +135,9 @@ def ask(
     grpc: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Ask a server elsewhere; its key: MESH_API_KEY.")
     ] = None,
+    tls_ca: TlsCa = "",
+    tls_cert: TlsCert = "",
+    tls_key: TlsKey = "",
     stream: Annotated[bool, typer.Option(help="Show the answer as it comes.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -146,20 +150,25 @@ def ask(
     if file is None and len(alphas) > 1:
         raise QueryError(f"alpha: {alphas}; a query has one alpha, a --file may have several")
     questions = [] if file is None else questions_of(file, on_bad)[:limit]
-    options = {"max_tokens": max_tokens, "deadline_s": deadline_s, "max_cost": max_cost, "entry": entry}
-    options = {key: value for key, value in options.items() if value is not None}
-    changes = {"runtime": runtime, "trace": trace and trace.expanduser().resolve()}
-    changes = {key: value for key, value in changes.items() if value}
+    options = _given(max_tokens=max_tokens, deadline_s=deadline_s, max_cost=max_cost, entry=entry)
+    changes = _given(runtime=runtime, trace=trace and trace.expanduser().resolve())
     shown, one_alpha = stream and not as_json, alphas[0] if alphas else None
+    tls = ClientTLS(tls_ca, tls_cert, tls_key)
     if grpc is not None:
-        ours = {"pool": pool, "name": name, "address": address, "models_dir": models_dir, "file": file, **changes}
-        return ask_elsewhere(grpc, query or "", one_alpha, shown, as_json, options, [key for key in ours if ours[key]])
+        ours = _given(pool=pool, name=name, address=address, models_dir=models_dir, file=file, **changes)
+        return ask_elsewhere(grpc, tls, query or "", one_alpha, shown, as_json, options, [*ours])
+    if tls:
+        raise ConfigError("tls_ca, tls_cert, tls_key: they go with --grpc, a server elsewhere")
     mesh = _mesh_for(pool, name, address, models_dir, changes)
     with contextlib.closing(mesh):
         if out is not None:
             ask_file(mesh, questions, alphas or [mesh.config.alpha], out, concurrency, as_json, options)
         else:
             ask_one(mesh, query or "", one_alpha, shown, as_json, options)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def _mesh_for(

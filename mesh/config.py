@@ -122,7 +122,7 @@ class AgentConfig(_Settings):
     cost: Price
     engine: Annotated[
         Spec,
-        Plugin(ENGINES, "engine", given=("setup",)),
+        Plugin(ENGINES, "engine", given=("setup",), paths=("tls_ca", "tls_cert", "tls_key")),
         Field(description=f"a name or a mapping with `kind`: {', '.join(ENGINES)}"),
     ]
     model: Annotated[str, AfterValidator(_model)] = ""

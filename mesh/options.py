@@ -18,3 +18,8 @@ ModelsDir = Annotated[
     Path | None, typer.Option(help="Folder where models are looked for before the hub; default: MESH_MODELS.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TlsCa = Annotated[
+    str, typer.Option(metavar="FILE", help="With --grpc: TLS; who signed the server's certificate, as PEM.")
+]
+TlsCert = Annotated[str, typer.Option(metavar="FILE", help="With --grpc: one's own certificate, as PEM.")]
+TlsKey = Annotated[str, typer.Option(metavar="FILE", help="With --grpc: the private key of that, as PEM.")]

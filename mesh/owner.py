@@ -39,7 +39,7 @@ class Owner:
     ) -> None:
         self.query, self.entries, self.cards = query, tuple(entries), cards
         self.max_attempts, self.stall_s = max_attempts, stall_s
-        self._deadline_s, self._max_tokens = query.remaining_s, query.max_tokens
+        self._deadline_s, self._max_tokens, self._given = query.remaining_s, query.max_tokens, query.emitted
         self.stage: Literal["routing", "pulling", "done"] = "routing"
         self.text = ""
         self.history: tuple[msg.Hop, ...] = ()  # of earlier attempts
@@ -95,23 +95,13 @@ class Owner:
         if batch.end is None:
             commands.append(msg.Pull(self._agent, self.query.key, self._cursor))
             return commands
-        self._hops += (batch.end.hop,)
+        self._hops += (*batch.end.before, batch.end.hop)
         if batch.end.finish == "failed":
             return commands + self._again(self._hops, batch.end.hop.reason, "", now)
         card, path = self.cards[self._agent], self.history + self._hops
-        reply = msg.Reply(
-            self.query.id,
-            self.text,
-            self._agent,
-            self.query.alpha,
-            card.cost,
-            sum(hop.full_cost for hop in path),
-            path,
-            now - self._start,
-            self._first_token,
-            self.query.attempt,
-            batch.end.finish,
-        )
+        query, full_cost = self.query, sum(hop.full_cost for hop in path)
+        what = query.id, self.text, self._agent, query.alpha, card.cost, full_cost
+        reply = msg.Reply(*what, path, now - self._start, self._first_token, query.attempt, batch.end.finish)
         self.stage = "done"
         return [*commands, msg.Done(reply)]
 
@@ -129,7 +119,8 @@ class Owner:
         goodbye = self._goodbye()
         self.history += hops
         failed = {hop.agent for hop in self.history if hop.verdict == "failed"}
-        refused = [hop.agent for hop in self.history if hop.verdict == "refused" and hop.agent not in failed]
+        left = self.cards.keys() - failed
+        refused = [hop.agent for hop in self.history if hop.verdict == "refused" and hop.agent in left]
         fresh = [name for name in self.entries if name not in failed and name not in refused]
         if self.query.attempt >= self.max_attempts or not (fresh or refused):
             return goodbye + self._finish(self._error(reason, detail), now)
@@ -141,7 +132,7 @@ class Owner:
             max_tokens=max(1, self._max_tokens - self._tokens),
             spent=sum(hop.full_cost for hop in self.history),
             excluded=frozenset(failed.union(refused)) - {chosen[0]},
-            emitted=self.text,
+            emitted=self._given + self.text,
             must_answer=not fresh,
         )
         return goodbye + self._ask(chosen, query, now)

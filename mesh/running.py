@@ -150,13 +150,13 @@ def up(
         PlacementError: an agent finds no place; nothing stays behind.
     """
     config = load(source)
-    if config.runtime != "ray":
-        config = with_overrides(config, runtime="ray")
+    if config.runtime != "ray" or name not in (None, config.name):
+        config = with_overrides(config, runtime="ray", name=config.name if name is None else name)
     specs = agent_specs(config, models_folder(models_dir))
     if not join_cluster(address):
         _start_ray()
     try:
-        info = Info(name or config.name, config)
+        info = Info(config.name, config)
         if _members(info.name):
             raise ConfigError(f"name: a mesh {info.name!r} is up already; take it down, or choose another name")
         options = {"name": info.name + _SUFFIX, "namespace": NAMESPACE, "lifetime": "detached", "num_cpus": 0}

@@ -17,6 +17,7 @@ from typing import IO, Any
 from msgspec import to_builtins
 
 from agents.messages import Reply
+from mesh.spans import Spans, environment_spans
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +26,14 @@ class Trace:
     """Appends events to ``path``; with None it writes nothing. Safe to use from several threads.
 
     Where the disk is full, lines are lost, which is logged; no query or agent suffers from it.
+
+    Args:
+        spans: are told of every event too; default: those that the environment asks for.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, spans: Spans | None = None) -> None:
         self._lock = threading.Lock()
+        self._spans = spans or environment_spans()
         self._file: IO[str] | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +41,8 @@ class Trace:
 
     def __call__(self, event: str, reply: Reply | None = None, **fields: Any) -> None:
         """Write an event, with a reply's fields where there is one."""
+        if self._spans is not None:
+            self._spans(event, reply, **fields)
         if self._file is not None:
             told = {"time": round(time.time(), 6), "event": event, **(reply_json(reply) if reply else {}), **fields}
             line = json.dumps(told, ensure_ascii=False)
@@ -48,6 +55,8 @@ class Trace:
 
     def close(self) -> None:
         """Close the file; idempotent."""
+        if self._spans is not None:
+            self._spans.flush()
         if self._file is not None:
             with self._lock:
                 try:

@@ -15,7 +15,9 @@ from mesh.ingress.http import application
 from mesh.ingress.keys import Key, Keys
 from mesh.ingress.ledger import Ledger
 from mesh.ingress.limits import Limits
+from mesh.ingress.patience import Impatient
 from mesh.ingress.served import ServedMesh
+from mesh.ingress.tls import PLAIN, ServerTLS
 
 WORDS = "one two three four five six seven eight nine ten"
 
@@ -37,25 +39,30 @@ def served(
     limits: Limits | None = None,
     insecure: bool = False,
     grpc: bool = False,
+    tls: ServerTLS = PLAIN,
 ) -> Iterator[tuple[str, Door]]:
-    """Its address, and its door, which has a ``grpc_port`` here."""
+    """Its address, and its door, which has a ``grpc_port`` here. HTTP is as impatient as behind Ray Serve."""
     with ServedMesh.from_yaml(source) as mesh:
         door = Door(mesh, Ledger(), Keys(keys), limits)
 
         @contextlib.asynccontextmanager
         async def opened() -> AsyncIterator[Door]:
-            async with grpc_server(door, "127.0.0.1", 0) if grpc else contextlib.nullcontext(0) as door.grpc_port:
+            async with grpc_server(door, "127.0.0.1", 0, tls) if grpc else contextlib.nullcontext(0) as door.grpc_port:
                 yield door
 
         app = application(opened, local_only=not (keys or insecure))
-        server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="none"))
+        protocol = type("Protocol", (Impatient,), {"limits": limits or Limits()})
+        options: dict[str, Any] = {"log_level": "warning", "ws": "none", "http": protocol}
+        if tls:
+            options |= {"ssl_certfile": tls.cert, "ssl_keyfile": tls.key}
+        server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, **options))
         thread = threading.Thread(target=server.run, name="server")
         thread.start()
         try:
             while not server.started:
                 thread.join(0.01)
                 assert thread.is_alive()
-            yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", door
+            yield f"{'https' if tls else 'http'}://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", door
         finally:
             server.should_exit = True
             thread.join()

@@ -100,6 +100,7 @@ def test_plug_ins_by_name() -> None:
         "vllm": "VllmEngine",
         "openai": "OpenAIEngine",
         "replay": "ReplayEngine",
+        "mesh": "RemoteMesh",
     }
 
 

@@ -10,6 +10,7 @@ ENGINES: dict[str, str] = {
     "vllm": "agents.engines.vllm:VllmEngine",
     "openai": "agents.engines.openai:OpenAIEngine",
     "replay": "agents.engines.replay:ReplayEngine",
+    "mesh": "mesh.ingress.federation:RemoteMesh",  # it speaks the server's own protocol, and so lives with it
 }
 
 __all__ = ["ENGINES", "Capabilities", "Engine", "Setup", "room"]

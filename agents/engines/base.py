@@ -17,7 +17,7 @@ class Setup:
 
     ``model`` is a hub id, an absolute path (or a remote model's name), ``local_name`` a folder to look for in
     ``models_dir`` first, ``adapter`` a folder with a LoRA or with all weights, trained further,
-    ``seed`` the seed of everything random.
+    ``seed`` the seed of everything random, ``mesh`` the name of the mesh that the agent is in.
     """
 
     agent: str
@@ -26,6 +26,7 @@ class Setup:
     models_dir: Path | None = None
     adapter: Path | None = None
     seed: int = 0
+    mesh: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class Engine(Protocol):
     ``generate`` and ``score`` are called concurrently from one event loop, the engine batches by itself.
     Closing the generator (or cancelling the task that reads it) stops the generation for real. Both raise
     ``QueryTooLong`` where the prompt does not fit the context and ``BudgetExceeded`` where not one token
-    fits into ``max_work``; anything else that they raise counts as the engine's failure.
+    fits into ``max_work``; anything else that they raise counts as the engine's failure. A class attribute ``node``
+    names the kind of ``Node`` that decides for its agent, where that is another one.
     """
 
     async def start(self) -> Capabilities:

@@ -16,8 +16,22 @@ from mesh.config import load
 from mesh.ingress.keys import gather_keys, new_key
 from mesh.ingress.limits import read_limits
 from mesh.ingress.settings import Settings
+from mesh.ingress.tls import ServerTLS
 from mesh.options import Address, ModelsDir
+from mesh.spans import open_spans
 from mesh.terminal import say
+
+Cert = Annotated[
+    str, typer.Option(metavar="FILE", help="HTTPS, and TLS for gRPC: the server's certificate chain, as PEM.")
+]
+Key = Annotated[str, typer.Option(metavar="FILE", help="The certificate's private key, as PEM.")]
+ClientCa = Annotated[
+    str, typer.Option(metavar="FILE", help="gRPC only for clients whose certificates these authorities signed.")
+]
+
+Otlp = Annotated[
+    str, typer.Option(metavar="URL", envvar="OTEL_EXPORTER_OTLP_ENDPOINT", help="Where OpenTelemetry spans go.")
+]
 
 
 def serve(
@@ -43,6 +57,10 @@ def serve(
     trust_admins: Annotated[
         bool, typer.Option("--trust-admins", help="Agents that admins add may run any code and send any key.")
     ] = False,
+    tls_cert: Cert = "",
+    tls_key: Key = "",
+    tls_client_ca: ClientCa = "",
+    otlp: Otlp = "",
     models_dir: ModelsDir = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Write the file for `serve deploy` and KubeRay, and end.")
@@ -52,8 +70,9 @@ def serve(
     config = None if pool is None else load(pool)  # what is wrong is told before Ray is touched
     mesh = name or (config.name if config else "")
     found = gather_keys(keys, os.environ)
+    tls = ServerTLS(tls_cert, tls_key, tls_client_ca)
     may = read_limits(limit or ()), insecure, trust_admins
-    settings = Settings(mesh, host, port, grpc_port, replicas, found, *may)
+    settings = Settings(mesh, host, port, grpc_port, replicas, found, *may, tls, otlp)
     if print_config:
         from mesh.ingress.deploy import written
 
@@ -61,6 +80,7 @@ def serve(
         return
     from mesh import running
 
+    settings = _usable(settings)
     ending = _Ending()
     if pool is not None:
         running.up(pool, name=mesh, address=address, models_dir=models_dir)
@@ -73,6 +93,13 @@ def serve(
     finally:
         if pool is not None:
             running.down(settings.mesh, address)
+
+
+def _usable(settings: Settings) -> Settings:
+    """With certificates by absolute paths. Raises ConfigError where one cannot be used, or no span can be sent."""
+    if settings.otlp:
+        open_spans(settings.otlp)
+    return replace(settings, tls=settings.tls.checked())
 
 
 def key(
@@ -124,10 +151,10 @@ def _serve_until_told(settings: Settings, ending: _Ending) -> None:
 
 def _tell(settings: Settings) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    say(
-        f"mesh {settings.mesh} is served at http://{host}:{settings.port}/v1 (web page: http://{host}:{settings.port}/)"
-    )
+    url = f"{'https' if settings.tls else 'http'}://{host}:{settings.port}"
+    say(f"mesh {settings.mesh} is served at {url}/v1 (web page: {url}/)")
     if settings.grpc_port:
-        say(f"gRPC at {host}:{settings.grpc_port}")
+        how = "" if not settings.tls else " (TLS, both sides)" if settings.tls.client_ca else " (TLS)"
+        say(f"gRPC at {host}:{settings.grpc_port}{how}")
     if not settings.keys:
         say("without API keys: " + ("whoever reaches it may use it" if settings.insecure else "for this machine only"))

@@ -17,6 +17,7 @@ from mesh.ingress.keys import gather_keys
 from mesh.ingress.ledger import open_ledger
 from mesh.ingress.limits import Limits
 from mesh.ingress.settings import Settings
+from mesh.ingress.tls import ServerTLS
 
 _HEAD = """\
 # `serve deploy FILE` puts this server on a Ray cluster; as `serveConfigV2` it is what KubeRay's RayService takes.
@@ -41,6 +42,10 @@ class Deployed(BaseModel):
     limits: Limits = Limits()
     insecure: bool = False
     trust_admins: bool = False
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    otlp: str | None = None
 
 
 def app(settings: Mapping[str, Any]) -> serve.Application:
@@ -53,7 +58,8 @@ def app(settings: Mapping[str, Any]) -> serve.Application:
     keys = gather_keys(Path(args.keys_file) if args.keys_file else None, os.environ)
     ports = args.host, args.port, args.grpc_port
     may = args.insecure, args.trust_admins
-    checked = Settings(args.mesh, *ports, args.replicas, keys, args.limits, *may)
+    tls = ServerTLS(args.tls_cert or "", args.tls_key or "", args.tls_client_ca or "").checked()
+    checked = Settings(args.mesh, *ports, args.replicas, keys, args.limits, *may, tls, args.otlp or "")
     if args.pool is not None and args.mesh not in running.running():
         running.up(args.pool, name=args.mesh, models_dir=args.models_dir)
     open_ledger(args.mesh)
@@ -74,10 +80,11 @@ def written(settings: Settings, pool: str | None, keys: Path | None, models_dir:
         limits=settings.limits,
         insecure=settings.insecure,
         trust_admins=settings.trust_admins,
+        otlp=settings.otlp or None,
+        **{f"tls_{name}": path or None for name, path in settings.tls.named().items()},
     )
     file: dict[str, Any] = {
-        "proxy_location": "HeadOnly",
-        "http_options": {"host": settings.host, "port": settings.port},
+        **serving.proxy_options(settings),
         "applications": [
             {
                 "name": serving.APP,

@@ -32,6 +32,7 @@ STATUSES = {  # every status that a caller may get besides 200
     413: "the body is too large",
     415: "the body is not application/json",
     429: "too many requests, or streams at once, with this key: Retry-After tells when",
+    431: "the head of the request is too large",
     500: "a fault of this server",
     502: "every agent that could have answered has failed",
     503: "too much to do, or the mesh is down: Retry-After tells when",

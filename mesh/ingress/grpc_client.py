@@ -13,8 +13,10 @@ from agents.errors import ConfigError, DeadlineExceeded, MeshClosed, MeshError, 
 from agents.messages import Hop, Reply
 from mesh.ingress import mesh_pb2 as pb
 from mesh.ingress.mesh_pb2_grpc import MeshStub
+from mesh.ingress.tls import ClientTLS
 
 KEY = "MESH_API_KEY"
+PING_MS = 20_000  # how often whoever waits for an answer looks whether the server is still there
 _REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 _ERRORS: dict[Any, type[MeshError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: QueryError,
@@ -30,15 +32,17 @@ class Remote:
 
     Args:
         key: an API key; default: the environment's MESH_API_KEY.
+        tls: whom to trust and what to show; without any of it nothing is encrypted.
+
+    Raises:
+        ConfigError: ``target`` is no address, or a file of ``tls`` cannot be used.
     """
 
-    def __init__(self, target: str, key: str | None = None) -> None:
-        host, colon, port = target.rpartition(":")
-        if not (host and colon and port.isdigit()):
-            raise ConfigError(f"grpc: {target!r}; it must be HOST:PORT")
+    def __init__(self, target: str, key: str | None = None, tls: ClientTLS | None = None) -> None:
+        check_target("grpc", target)
         key = key or os.environ.get(KEY)
         self._target, self._metadata = target, (("authorization", f"Bearer {key}"),) if key else ()
-        self._channel = grpc.insecure_channel(target)
+        self._channel = grpc.secure_channel(target, credentials(tls)) if tls else grpc.insecure_channel(target)
         self._stub = MeshStub(self._channel)
 
     def __enter__(self) -> Remote:
@@ -74,6 +78,18 @@ class Remote:
         if code in _REFUSED:
             return ConfigError(f"{KEY}: {words}")
         return _ERRORS.get(code, MeshError)(f"{self._target}: {words}" if code not in _ERRORS else words)
+
+
+def check_target(field: str, target: str) -> None:
+    """Raises ConfigError where ``target`` is not HOST:PORT."""
+    host, colon, port = target.rpartition(":")
+    if not (host and colon and port.isdigit()):
+        raise ConfigError(f"{field}: {target!r}; it must be HOST:PORT")
+
+
+def credentials(tls: ClientTLS) -> Any:
+    """What a channel needs. Raises ConfigError where a file cannot be used."""
+    return grpc.ssl_channel_credentials(*tls.contents())
 
 
 def unpacked(reply: Any) -> Reply:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 import grpc
@@ -24,7 +25,9 @@ from mesh.ingress import mesh_pb2 as pb
 from mesh.ingress import mesh_pb2_grpc
 from mesh.ingress.door import Door, Question, log_fault
 from mesh.ingress.errors import LONGEST, Refused, refusal
+from mesh.ingress.grpc_client import PING_MS
 from mesh.ingress.keys import Key, bearer
+from mesh.ingress.tls import PLAIN, ServerTLS, read
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -34,6 +37,7 @@ CODES = {
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
     409: grpc.StatusCode.ALREADY_EXISTS,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     500: grpc.StatusCode.INTERNAL,
@@ -43,29 +47,35 @@ CODES = {
 }
 _HEALTH_S = 1.0  # how often it is looked whether anybody is there to answer
 _GRACE_S = 2.0
+_IDLE_MS = 300_000  # after which a connection without calls is closed
 _OF_ONE = 1_000  # calls at once of one connection
 _MORE = 100  # and those that need no turn: health and reflection are open to whoever comes
 
 
 @contextlib.asynccontextmanager
-async def grpc_server(door: Door, host: str, port: int) -> AsyncIterator[int]:
+async def grpc_server(door: Door, host: str, port: int, tls: ServerTLS = PLAIN) -> AsyncIterator[int]:
     """Listens while it is open; gives the port (of its choice where ``port`` is 0).
 
     Raises:
-        RuntimeError: it cannot listen there.
+        RuntimeError: it cannot listen there. ConfigError: a file of ``tls`` cannot be read.
     """
     calls = door.limits.running + door.limits.waiting
     options = [
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", door.limits.body_bytes),
         ("grpc.max_concurrent_streams", min(calls, _OF_ONE) + _MORE),
+        ("grpc.server_handshake_timeout_ms", int(1_000 * door.limits.header_s)),
+        ("grpc.max_connection_idle_ms", _IDLE_MS),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", PING_MS // 2),  # else who looks whether we live is left
     ]
-    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=calls + _MORE)
+    impatient = [Impatient(door.limits.body_s)]
+    server = grpc.aio.server(interceptors=impatient, options=options, maximum_concurrent_rpcs=calls + _MORE)
     mesh_pb2_grpc.add_MeshServicer_to_server(Servicer(door), server)
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    bound = server.add_secure_port(address, _credentials(tls)) if tls else server.add_insecure_port(address)
     await server.start()
     looking = asyncio.create_task(_look(door, healthy))
     try:
@@ -74,6 +84,12 @@ async def grpc_server(door: Door, host: str, port: int) -> AsyncIterator[int]:
         looking.cancel()
         await healthy.enter_graceful_shutdown()
         await server.stop(_GRACE_S)
+
+
+def _credentials(tls: ServerTLS) -> Any:
+    pair = read("tls_key", tls.key), read("tls_cert", tls.cert)
+    clients = read("tls_client_ca", tls.client_ca) if tls.client_ca else None
+    return grpc.ssl_server_credentials([pair], clients, require_client_auth=clients is not None)
 
 
 async def _look(door: Door, healthy: Any) -> None:
@@ -89,6 +105,52 @@ async def _look(door: Door, healthy: Any) -> None:
         for service in ("", SERVICE):
             await healthy.set(service, state)
         await asyncio.sleep(_HEALTH_S)
+
+
+class Impatient(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Ends calls whose request has not arrived after ``body_s``: each takes one of the places that there are.
+
+    So that they are ours before that, calls with one request are taken as calls with a stream of them; on the wire they
+    are the same.
+    """
+
+    def __init__(self, body_s: float) -> None:
+        self.body_s = body_s
+
+    async def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        """The handler of a call, with a clock."""
+        handler = await continuation(details)
+        if handler is None or handler.request_streaming:
+            return handler
+        if handler.response_streaming:
+            work, kind = handler.unary_stream, grpc.stream_stream_rpc_method_handler
+        else:
+            work, kind = handler.unary_unary, grpc.stream_unary_rpc_method_handler
+        timed = self._generating(work) if inspect.isasyncgenfunction(work) else self._awaited(work)
+        made: Any = kind(timed, handler.request_deserializer, handler.response_serializer)
+        return made
+
+    def _generating(self, work: Callable[[Any, Any], AsyncGenerator[Any]]) -> Any:
+        async def timed(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+            async with contextlib.aclosing(work(await self._first(requests, context), context)) as answers:
+                async for answer in answers:
+                    yield answer
+
+        return timed
+
+    def _awaited(self, work: Callable[[Any, Any], Coroutine[Any, Any, Any]]) -> Any:
+        async def timed(requests: AsyncIterator[Any], context: Any) -> Any:
+            return await work(await self._first(requests, context), context)
+
+        return timed
+
+    async def _first(self, requests: AsyncIterator[Any], context: Any) -> Any:
+        try:
+            async with asyncio.timeout(self.body_s):
+                return await anext(requests)
+        except (TimeoutError, StopAsyncIteration):
+            told = f"the request had not arrived after {self.body_s:g} s, or not at all"
+            await _abort(context, Refused(408, "too_slow", told))
 
 
 class Servicer(mesh_pb2_grpc.MeshServicer):  # type: ignore[misc]
@@ -136,6 +198,7 @@ class Servicer(mesh_pb2_grpc.MeshServicer):  # type: ignore[misc]
         self._door.gate.count(who.name)
         given = {field.name: value for field, value in request.ListFields()}
         alpha, model = given.pop("alpha", None), await self._door.model(given.pop("model", "mesh"))
+        given |= {"meshes": tuple(given["meshes"])} if "meshes" in given else {}
         messages = [{"role": each.role, "content": each.content} for each in given.pop("messages", ())]
         if (left_s := context.time_remaining()) is not None:
             given["deadline_s"] = min(given.get("deadline_s", self._door.mesh.config.deadline_s), max(left_s, 1e-3))

@@ -25,6 +25,7 @@ from mesh.ingress.settings import is_loopback
 
 ASKING = ("/v1/chat/completions", "/v1/completions")  # what counts against a key's rate
 OPEN = ("/", "/healthz", "/readyz", "/openapi.json")  # for whom has no key: nothing is told there
+_UNREAD = (408, 413)  # said before all of the body has arrived
 _WITH_BODY = ("POST", "PUT", "PATCH")
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _ALWAYS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
@@ -40,9 +41,10 @@ class JSON(Response):
 
 
 def refused(error: BaseException, asked: str = "messages") -> JSON:
-    """The response that says so."""
+    """The response that says so; where more of the request may be on its way, it is the connection's last."""
     told = refusal(error, asked)
-    return JSON(told.body, told.status, told.headers)
+    unread = {"Connection": "close"} if told.status in _UNREAD else {}
+    return JSON(told.body, told.status, {**told.headers, **unread})
 
 
 class Guard:

@@ -18,8 +18,9 @@ class Limits(BaseModel):
     """Those of a key and of all keys together are shared out among the replicas, each of which gets at least one.
 
     ``body_bytes``, ``messages`` and ``max_tokens`` bound one request; ``requests_per_minute`` and ``streams`` (at
-    once) what one key asks; ``running`` queries are worked on at once, ``waiting`` ones queue for up to ``queue_s``. A
-    body must have arrived within ``body_s``.
+    once) what one key asks; ``running`` queries are worked on at once, ``waiting`` ones queue for up to ``queue_s``.
+    The head of a request, of at most ``header_bytes``, must have arrived within ``header_s``, its body within
+    ``body_s`` after that.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,6 +33,8 @@ class Limits(BaseModel):
     running: Most = 4_096
     waiting: Annotated[int, Field(ge=0, le=2**31)] = 4_096
     queue_s: Seconds = 10.0
+    header_bytes: Most = 65_536
+    header_s: Seconds = 10.0
     body_s: Seconds = 20.0
 
     def share(self, replicas: int) -> Limits:

@@ -35,6 +35,9 @@ def check_newcomer(settings: Mapping[str, Any], trusted: bool = False) -> None:
     engine = settings.get("engine")
     options = engine if isinstance(engine, Mapping) else {"kind": engine}
     sends = options.get("kind") == "openai" and options.get("api_key_env") != ""  # by default it sends OPENAI_API_KEY
+    if files := [name for name in options if isinstance(name, str) and name.startswith("tls_")]:
+        told = f"engine.{files[0]}: over the network no file of the server's may be named, {_ALLOWED}"
+        raise Refused(400, "invalid_value", told, "engine")
     if sends or options.get("api_key_env"):
         told = f"engine.api_key_env: over the network it must be '' (the server's keys are not sent), {_ALLOWED}"
         raise Refused(400, "invalid_value", told, "engine")

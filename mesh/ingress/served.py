@@ -7,9 +7,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from agents.messages import Reply
+from msgspec import structs
+
+from agents.messages import Query, Reply
 from mesh.client import Mesh
 from mesh.directory import Directory
+from mesh.ingress.errors import Refused
+from mesh.query import Asked
+from mesh.spans import Spans
+from mesh.tracing import Trace
 
 _FRESH_S = 0.5  # how old a status may be: every agent is asked for it
 
@@ -21,6 +27,10 @@ class ServedMesh(Mesh):
         super().__init__(*args, **options)
         self._rows: list[dict[str, Any]] = []
         self._seen, self._looking = float("-inf"), asyncio.Lock()
+
+    def export(self, spans: Spans) -> None:
+        """Have ``spans`` made of what it is asked from now on."""
+        self._trace = Trace(None, spans)
 
     async def members(self) -> Directory:
         """Who is in it, and who may forward to whom. Raises MeshClosed where it is down."""
@@ -35,6 +45,15 @@ class ServedMesh(Mesh):
     async def part(self, name: str) -> None:
         """``remove_agent``, likewise. Raises ConfigError for an unknown one, TopologyError for the last one."""
         await asyncio.shield(asyncio.wrap_future(self._submit(self._running.remove, name)))
+
+    def _query(self, query: Asked, alpha: float | None, **options: Any) -> tuple[Query, str | None]:
+        """What comes from another mesh tells through which it has come, and what the caller has seen of the answer."""
+        meshes, continued = options.pop("meshes", ()), options.pop("continued", "")
+        if self.config.name in meshes:
+            told = "each is asked once, and meshes that name each other need different names (`mesh serve --name`)"
+            raise Refused(400, "been_here", f"meshes: it has been through {self.config.name!r}: {told}", "meshes")
+        checked, entry = super()._query(query, alpha, **options)
+        return structs.replace(checked, meshes=meshes, emitted=continued), entry
 
     async def rows(self) -> list[dict[str, Any]]:
         """``status``, at most half a second old."""

@@ -14,6 +14,7 @@ from ray import serve
 
 from agents.actor import NAMESPACE
 from agents.errors import ConfigError, MeshError
+from mesh.ingress import patience
 from mesh.ingress.door import Door
 from mesh.ingress.http import application
 from mesh.ingress.keys import Keys
@@ -22,6 +23,7 @@ from mesh.ingress.meters import RayMeters
 from mesh.ingress.served import ServedMesh
 from mesh.ingress.settings import Settings
 from mesh.running import connect_as
+from mesh.spans import open_spans
 
 log = logging.getLogger(__name__)
 APP = "mesh"
@@ -41,6 +43,8 @@ class Replica:
     async def _door(self) -> AsyncIterator[Door]:
         settings = self._settings
         mesh = await asyncio.to_thread(connect_as, ServedMesh, settings.mesh)
+        if settings.otlp:
+            mesh.export(open_spans(settings.otlp))
         meters = RayMeters(settings.mesh, serve.get_replica_context().replica_tag.rpartition("#")[2])
         ledger = SharedLedger(settings.mesh)
         shares = settings.limits, settings.replicas
@@ -57,7 +61,7 @@ def _grpc(door: Door, settings: Settings) -> contextlib.AbstractAsyncContextMana
         return contextlib.nullcontext()
     from mesh.ingress.grpc_server import grpc_server
 
-    return grpc_server(door, settings.host, settings.grpc_port)
+    return grpc_server(door, settings.host, settings.grpc_port, settings.tls)
 
 
 def deployment(settings: Settings) -> serve.Application:
@@ -74,6 +78,16 @@ def deployment(settings: Settings) -> serve.Application:
     return made
 
 
+def proxy_options(settings: Settings) -> dict[str, Any]:
+    """How Serve's HTTP proxy is started: where it listens, with which certificate, and how long it waits."""
+    http: dict[str, Any] = {"host": settings.host, "port": settings.port}
+    if settings.tls:
+        http |= {"ssl_certfile": settings.tls.cert, "ssl_keyfile": settings.tls.key}
+    environment = {"env_vars": patience.environment(settings.limits)}
+    controller = {"runtime_env": environment}  # which the proxy inherits
+    return {"proxy_location": "HeadOnly", "http_options": http, "controller_options": controller}
+
+
 def start(settings: Settings) -> None:
     """Serve a mesh that runs on the cluster to which this process is connected.
 
@@ -82,11 +96,11 @@ def start(settings: Settings) -> None:
         MeshError: the replicas do not come up.
     """
     _check_free(settings)
-    http = {"host": settings.host, "port": settings.port}
+    serve.shutdown()  # of one that serves nothing, whose options would be kept instead of ours
     quiet = {"enable_access_log": False}
     try:
         open_ledger(settings.mesh)
-        serve.start(proxy_location="HeadOnly", http_options=http, logging_config=quiet)
+        serve.start(**proxy_options(settings), logging_config=quiet)
         serve.run(deployment(settings), name=APP, route_prefix="/")
     except RuntimeError as error:
         stop(settings)

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from agents.errors import ConfigError
 from mesh.ingress.keys import Key
 from mesh.ingress.limits import Limits
+from mesh.ingress.tls import PLAIN, ServerTLS
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """A server of one running mesh. Raises ConfigError where it would be open to anybody.
 
-    ``grpc_port`` 0: no gRPC. ``trust_admins``: see ``Door``.
+    ``grpc_port`` 0: no gRPC. ``trust_admins``: see ``Door``. ``otlp``: where spans of queries go (see ``open_spans``).
     """
 
     mesh: str
@@ -26,6 +27,8 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     insecure: bool = False
     trust_admins: bool = False
+    tls: ServerTLS = PLAIN
+    otlp: str = ""
 
     def __post_init__(self) -> None:
         for name, value, least in (("port", self.port, 1), ("grpc_port", self.grpc_port, 0)):
@@ -35,6 +38,8 @@ class Settings:
             raise ConfigError(f"replicas: {self.replicas}; it must be 1 or more")
         if self.grpc_port == self.port:
             raise ConfigError(f"grpc_port: {self.grpc_port}; it must be another port than that of HTTP")
+        if self.tls.client_ca and not self.grpc_port:
+            raise ConfigError(f"tls_client_ca: {self.tls.client_ca!r}; only gRPC asks for certificates: give grpc_port")
         if not (self.keys or self.insecure or is_loopback(self.host)):
             raise ConfigError(
                 f"host: {self.host!r}; without API keys a server listens on this machine only (127.0.0.1, ::1, "

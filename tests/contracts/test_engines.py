@@ -22,7 +22,9 @@ from agents.engines.transformers import TransformersEngine
 from agents.engines.vllm import VllmEngine
 from agents.errors import BudgetExceeded, QueryTooLong
 from agents.messages import Message, Piece, Request, ScoreRequest
+from mesh.ingress.federation import RemoteMesh
 from tests.fake_openai import Fake, chunk, endpoint, scoring, streaming, usage
+from tests.serving import pool, served
 from tests.tiny import tiny_model
 
 T = TypeVar("T")
@@ -81,11 +83,33 @@ def vllm(folder: Path) -> Engine:
     return VllmEngine(Setup("contract", local_name=folder.name, models_dir=folder.parent), max_model_len=512)
 
 
+def mesh(folder: Path) -> Engine:
+    return Elsewhere(Setup("contract"), target="")
+
+
+class Elsewhere(RemoteMesh):
+    """Brings a mesh of one agent along."""
+
+    async def start(self) -> Capabilities:
+        self._stack = AsyncExitStack()
+        engine = {"answer": "It is four, as far as I know.", "pieces": 10, "piece_s": 0.01}
+        opened = served(pool({"b": engine}), grpc=True)
+        _, door = await asyncio.to_thread(opened.__enter__)
+        self._stack.push_async_callback(asyncio.to_thread, opened.__exit__, None, None, None)
+        self.target = f"127.0.0.1:{door.grpc_port}"  # type: ignore[attr-defined]
+        return await super().start()
+
+    async def close(self) -> None:
+        await super().close()
+        await self._stack.aclose()
+
+
 FACTORIES: dict[str, Callable[[Path], Engine]] = {
     "transformers": transformers,
     "scripted": scripted,
     "replay": replay,
     "openai": openai,
+    "mesh": mesh,
     "vllm": vllm,
 }
 REAL = {"vllm": [pytest.mark.models, pytest.mark.slow, pytest.mark.filterwarnings("default")]}  # its imports warn

@@ -131,3 +131,10 @@ async def test_a_mesh_that_is_up_again_gets_a_ledger(monkeypatch: pytest.MonkeyP
     up.clear()
     with pytest.raises(MeshClosed, match="mesh 'test' is down"):  # and none is left that belongs to nothing
         await SharedLedger("test").find("1")
+
+
+@pytest.mark.parametrize("name", ["Berlin", "a/b", "", "."])
+def test_a_mesh_has_a_name_that_others_can_say(name: str) -> None:
+    """It stands in its actors' names, and tells other meshes where a query has been; told before Ray is touched."""
+    with pytest.raises(ConfigError, match=r"name is .*should be a name of a-z"):
+        running.up(pool({"a": {}}), name=name)
