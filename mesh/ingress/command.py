@@ -13,6 +13,7 @@ import typer
 
 from agents.errors import ConfigError
 from mesh.config import load
+from mesh.ingress.curves import read_curves
 from mesh.ingress.keys import gather_keys, new_key
 from mesh.ingress.limits import read_limits
 from mesh.ingress.settings import Settings
@@ -43,6 +44,9 @@ def serve(
     trust_admins: Annotated[
         bool, typer.Option("--trust-admins", help="Agents that admins add may run any code and send any key.")
     ] = False,
+    results: Annotated[
+        Path | None, typer.Option(help="A result of `mesh bench routing`, which the web page draws over alpha.")
+    ] = None,
     models_dir: ModelsDir = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Write the file for `serve deploy` and KubeRay, and end.")
@@ -52,12 +56,13 @@ def serve(
     config = None if pool is None else load(pool)  # what is wrong is told before Ray is touched
     mesh = name or (config.name if config else "")
     found = gather_keys(keys, os.environ)
-    may = read_limits(limit or ()), insecure, trust_admins
+    curves = read_curves(results) if results else None
+    may = read_limits(limit or ()), insecure, trust_admins, curves
     settings = Settings(mesh, host, port, grpc_port, replicas, found, *may)
     if print_config:
         from mesh.ingress.deploy import written
 
-        typer.echo(written(settings, pool, keys, models_dir), nl=False)
+        typer.echo(written(settings, pool, keys, models_dir, results), nl=False)
         return
     from mesh import running
 

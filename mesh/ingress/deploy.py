@@ -13,6 +13,7 @@ from ray import serve
 
 from mesh import running
 from mesh.ingress import serving
+from mesh.ingress.curves import read_curves
 from mesh.ingress.keys import gather_keys
 from mesh.ingress.ledger import open_ledger
 from mesh.ingress.limits import Limits
@@ -41,6 +42,7 @@ class Deployed(BaseModel):
     limits: Limits = Limits()
     insecure: bool = False
     trust_admins: bool = False
+    results_file: str | None = None
 
 
 def app(settings: Mapping[str, Any]) -> serve.Application:
@@ -52,7 +54,8 @@ def app(settings: Mapping[str, Any]) -> serve.Application:
     args = Deployed.model_validate(settings)
     keys = gather_keys(Path(args.keys_file) if args.keys_file else None, os.environ)
     ports = args.host, args.port, args.grpc_port
-    may = args.insecure, args.trust_admins
+    curves = read_curves(Path(args.results_file)) if args.results_file else None
+    may = args.insecure, args.trust_admins, curves
     checked = Settings(args.mesh, *ports, args.replicas, keys, args.limits, *may)
     if args.pool is not None and args.mesh not in running.running():
         running.up(args.pool, name=args.mesh, models_dir=args.models_dir)
@@ -60,7 +63,9 @@ def app(settings: Mapping[str, Any]) -> serve.Application:
     return serving.deployment(checked)
 
 
-def written(settings: Settings, pool: str | None, keys: Path | None, models_dir: Path | None) -> str:
+def written(
+    settings: Settings, pool: str | None, keys: Path | None, models_dir: Path | None, results: Path | None = None
+) -> str:
     """The file, as YAML."""
     args = Deployed(
         mesh=settings.mesh,
@@ -74,6 +79,7 @@ def written(settings: Settings, pool: str | None, keys: Path | None, models_dir:
         limits=settings.limits,
         insecure=settings.insecure,
         trust_admins=settings.trust_admins,
+        results_file=str(results) if results else None,
     )
     file: dict[str, Any] = {
         "proxy_location": "HeadOnly",

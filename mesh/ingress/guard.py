@@ -10,7 +10,6 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -25,7 +24,7 @@ from mesh.ingress.settings import is_loopback
 
 ASKING = ("/v1/chat/completions", "/v1/completions")  # what counts against a key's rate
 OPEN = ("/", "/healthz", "/readyz", "/openapi.json")  # for whom has no key: nothing is told there
-_WITH_BODY = ("POST", "PUT", "PATCH")
+_WITH_BODY = ("POST",)  # who sends one with another method is told that it is the wrong one
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _ALWAYS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
@@ -97,19 +96,20 @@ class Guard:
                 door.gate.count(who.name)
         if scope["method"] not in _WITH_BODY:
             return b""
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise Refused(415, "not_json", f"Content-Type: {kind[:80]!r}; it must be application/json")
         most = door.limits.body_bytes
         declared = headers.get("content-length", "")
         if declared.isdigit() and int(declared) > most:
             raise Refused(413, "too_large", f"the body has {declared} bytes; this server takes at most {most}")
         try:
             async with asyncio.timeout(door.limits.body_s):
-                return await _read(receive, most)
+                body = await _read(receive, most)
         except TimeoutError:
             told = f"the body had not arrived after {door.limits.body_s:g} s"
             raise Refused(408, "too_slow", told) from None
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if body and kind != "application/json":
+            raise Refused(415, "not_json", f"Content-Type: {kind[:80]!r}; it must be application/json")
+        return body
 
 
 async def _read(receive: Receive, most: int) -> bytes:
@@ -144,9 +144,3 @@ def _host(header: str) -> str:
     """A ``Host`` header without its port, and an address of IPv6 without its brackets."""
     name, colon, port = header.lower().rpartition(":")
     return (name if colon and port.isdigit() else header.lower()).removeprefix("[").removesuffix("]")
-
-
-def about_errors(statuses: Mapping[int, str], shape: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    """Errors as OpenAPI describes them."""
-    content = {"application/json": {"schema": shape}}
-    return {status: {"description": words, "content": content} for status, words in statuses.items()}

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass, field
 
 from agents.errors import ConfigError
+from mesh.ingress.curves import Curves
 from mesh.ingress.keys import Key
 from mesh.ingress.limits import Limits
 
@@ -14,7 +15,8 @@ from mesh.ingress.limits import Limits
 class Settings:
     """A server of one running mesh. Raises ConfigError where it would be open to anybody.
 
-    ``grpc_port`` 0: no gRPC. ``trust_admins``: see ``Door``.
+    ``grpc_port`` 0: no gRPC. ``trust_admins``: see ``Door``. ``curves`` None: those installed with the mesh, if they
+    are of its agents.
     """
 
     mesh: str
@@ -26,6 +28,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     insecure: bool = False
     trust_admins: bool = False
+    curves: Curves | None = None
 
     def __post_init__(self) -> None:
         for name, value, least in (("port", self.port, 1), ("grpc_port", self.grpc_port, 0)):
