@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 GPU    := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
 
 # The tests of the web page take a Chromium that is there, else Playwright's, else (root on Debian) the package.
-BROWSER := [ -n "$$(which chromium chromium-browser google-chrome)" ] || $(BIN)/playwright install chromium \
+BROWSER := [ -n "$$(which chromium chromium-browser google-chrome)" ] || $(BIN)/playwright install --only-shell chromium \
 	|| { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y chromium; } \
 	|| echo "no browser to be had: the tests of the web page will be skipped, and say so"
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
+
+from PIL import Image
 
 from benchmarks.results import routing
 from mesh.ingress.curves import read_curves
@@ -14,15 +17,19 @@ QUESTIONS = (("37+58=", 0.2), ("sort 31415=", 0.5), ("reverse mesh=", 0.8), ("20
 
 
 def main(folder: Path) -> None:
-    """Ask the lab's five agents, on a desk and on a phone, by day and by night."""
+    """Ask the lab's five agents, on a desk by day and on a phone by night."""
     folder.mkdir(parents=True, exist_ok=True)
-    with served("lab", curves=read_curves(routing())) as (url, _), browsing() as browser:
-        for width, scheme in ((1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")):
-            with looking(browser, url, width, scheme) as page:
-                for question, alpha in QUESTIONS:
-                    ask(page, question, alpha)
-                page.wait_for_selector("#last tr button.shown")
-                page.screenshot(path=folder / f"{scheme}-{width}.png", full_page=True)
+    for width, scheme in ((1280, "light"), (360, "dark")):
+        with (
+            served("lab", curves=read_curves(routing())) as (url, _),
+            browsing() as browser,
+            looking(browser, url, width, scheme) as page,
+        ):
+            for question, alpha in QUESTIONS:
+                ask(page, question, alpha)
+            page.wait_for_selector("#last tr button.shown")
+            taken = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+            taken.convert("RGB").quantize(256).save(folder / f"{scheme}-{width}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from mesh.ingress import mesh_pb2_grpc
 from mesh.ingress.door import Door, Question, log_fault
 from mesh.ingress.errors import LONGEST, Refused, refusal
 from mesh.ingress.keys import Key, bearer
+from mesh.ingress.wellformed import Wellformed
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -60,7 +61,7 @@ async def grpc_server(door: Door, host: str, port: int) -> AsyncIterator[int]:
         ("grpc.max_receive_message_length", door.limits.body_bytes),
         ("grpc.max_concurrent_streams", min(calls, _OF_ONE) + _MORE),
     ]
-    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=calls + _MORE)
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=calls + _MORE, interceptors=[Wellformed()])
     mesh_pb2_grpc.add_MeshServicer_to_server(Servicer(door), server)
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
