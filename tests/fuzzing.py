@@ -60,7 +60,7 @@ def message(rng: random.Random) -> Any:
 
 
 def asked(rng: random.Random, chat: bool) -> bytes:
-    """The body of a request for chat, or for a completion: mostly right but for a field or two, sometimes no JSON at all."""
+    """The body of a request for chat, or for a completion: right but for a field or two, sometimes no JSON at all."""
     body: dict[str, Any] = {
         "model": rng.choice(("mesh", "mesh", "a", "mesh-alpha-0.3", "d")),
         "stream": rng.random() < 0.7,

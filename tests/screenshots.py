@@ -28,6 +28,7 @@ def main(folder: Path) -> None:
             for question, alpha in QUESTIONS:
                 ask(page, question, alpha)
             page.wait_for_selector("#last tr button.shown")
+            page.wait_for_timeout(1_000)  # rings are drawn by then
             taken = Image.open(io.BytesIO(page.screenshot(full_page=True)))
             taken.convert("RGB").quantize(256).save(folder / f"{scheme}-{width}.png", optimize=True)
 

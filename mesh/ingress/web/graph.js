@@ -4,7 +4,7 @@
 const MARKS = {answered: "✓", refused: "?", declined: "–", failed: "!"};
 const RADIUS = 22, ROUND = 2 * Math.PI * RADIUS;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
-let drawn = "", at = {}, lighting = 0;
+let drawn = "", at = {}, lit = null, lighting = 0;
 
 /** Where each agent stands: on a circle where most know each other, else in layers from the entry; and the height. */
 function places(names, edges, width) {
@@ -60,7 +60,6 @@ function draw() {
 function redraw(names, edges, width, wanted) {
   let height;
   drawn = wanted;
-  lighting += 1;
   [at, height] = places(names, edges, width);
   $("graph").setAttribute("viewBox", "0 0 " + width + " " + height);
   const lines = names.flatMap((name) => edges[name].map((to) => {
@@ -72,6 +71,7 @@ function redraw(names, edges, width, wanted) {
   $("graph").setAttribute("aria-label", "Topology: " + names.map(
     (name) => name + (edges[name].length ? " may forward to " + edges[name].join(", ") : " forwards to nobody")).join("; "));
   $("shape").textContent = names.length + " agents, " + mesh.topology.kind;
+  if (lit) light(lit, 0);
 }
 function head(id) {
   return shape("marker", {id, viewBox: "0 0 8 8", refX: 8, refY: 4, markerWidth: 8, markerHeight: 8,
@@ -105,6 +105,7 @@ function rest(group, agent) {
 /* ---------------------------------------------------------------- a path */
 
 function dark() {
+  lit = null;
   lighting += 1;
   for (const group of $("graph").querySelectorAll(".node")) {
     group.classList.remove("asked", "answered", "refused", "declined", "failed");
@@ -117,9 +118,10 @@ function dark() {
   $("no-path").hidden = true;
   if (mesh) draw();
 }
-async function light(reply) {
+async function light(reply, hop_ms = 380) {
   dark();
-  const mine = lighting, wait = (ms) => new Promise((done) => setTimeout(done, calm.matches ? 0 : ms));
+  lit = reply;
+  const mine = lighting, wait = () => new Promise((done) => setTimeout(done, calm.matches ? 0 : hop_ms));
   let before = null;
   for (const [place, hop] of reply.path.entries()) {
     const group = nodeOf(hop.agent);
@@ -128,7 +130,7 @@ async function light(reply) {
       if (before !== hop.agent) $("lit").append(line(before, hop.agent, {class: along ? "lit" : "lit leap"}, "lit-arrow"));
     }
     group?.classList.add("asked");
-    await wait(place ? 380 : 150);
+    await wait();
     if (mine !== lighting) return;
     if (group) judged(group, hop);
     $("path").append(hopRow(hop, place + 1));
@@ -149,7 +151,7 @@ function hopRow(hop, place) {
   const bar = make("i", {}), sure = make("span", {className: "bar " + hop.verdict, ariaHidden: "true"}, bar);
   bar.style.width = 100 * (hop.confidence ?? 0) + "%";
   return make("tr", {},
-    make("th", {scope: "row"}, make("span", {className: "step"}, String(place)), hop.agent),
+    make("th", {scope: "row", title: hop.agent}, make("span", {className: "step"}, String(place)), hop.agent),
     make("td", {}, make("span", {className: "badge " + hop.verdict}, MARKS[hop.verdict] + " " + hop.verdict),
       ...(hop.reason ? [make("span", {className: "why"}, hop.reason)] : [])),
     make("td", {className: "mono"}, short(hop.confidence) || "–", ...(hop.confidence == null ? [] : [sure])),
@@ -158,5 +160,5 @@ function hopRow(hop, place) {
 function hopWords(hop) {
   const why = hop.reason ? " (" + hop.reason + ")" : "";
   const sure = hop.confidence == null ? "" : ", confidence " + round(hop.confidence);
-  return hop.agent + " " + hop.verdict + why + sure + ", cost " + round(hop.full_cost, 3) + ", " + round(hop.seconds, 3) + " seconds";
+  return hop.agent + " " + hop.verdict + why + sure + ", full cost " + round(hop.full_cost, 3) + ", " + round(hop.seconds, 3) + " seconds";
 }

@@ -95,7 +95,7 @@ function spark(agent) {
 function agentRow(agent) {
   const kind = agent.state === "up" ? "up" : agent.state === "starting" ? "starting" : "down";
   const number = (value) => make("td", {className: "number"}, String(value ?? ""));
-  return make("tr", {}, make("th", {scope: "row"}, agent.agent), make("td", {className: kind}, agent.state),
+  return make("tr", {}, make("th", {scope: "row", title: agent.agent}, agent.agent), make("td", {className: kind}, agent.state),
     number(round(agent.cost)), number(agent.in_hand), number(agent.queued),
     make("td", {className: "load-over-time"}, spark(agent)), number(agent.deaths));
 }
