@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from agents.errors import ConfigError
 from mesh.config import load
 
+log = logging.getLogger(__name__)
 GROUP = "mesh.results"  # entry points of what is installed beside the mesh: functions that give such a file's path
 _OURS = "mesh-"  # what the names of the mesh's own ways begin with
 _PAPER = "mesh-reliability-0.5"
@@ -99,11 +101,19 @@ def read_curves(path: Path) -> Curves:
 
 
 def shipped_curves(agents: Iterable[str]) -> Curves | None:
-    """Those installed with the mesh, where all these agents were among those that they were measured on."""
+    """Those installed with the mesh, where all these agents were among those that they were measured on.
+
+    A server does without those that cannot be read, and says so in its log.
+    """
     wanted = set(agents)
     for entry in entry_points(group=GROUP):
-        curves = read_curves(entry.load()())
-        if wanted <= {agent.name for agent in load(curves.pool).agents}:
+        try:
+            curves = read_curves(entry.load()())
+            measured = {agent.name for agent in load(curves.pool).agents}
+        except (ConfigError, OSError) as error:
+            log.warning("results %s are not shown: %s", entry.name, error)
+            continue
+        if wanted <= measured:
             return curves
     return None
 

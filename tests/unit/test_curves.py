@@ -81,14 +81,17 @@ def test_what_is_no_result(tmp_path: Path, told: dict[str, Any], why: str) -> No
         read_curves(tmp_path / "routing.json")
 
 
-def test_those_that_are_installed_are_for_the_agents_that_they_were_measured_on(
-    monkeypatch: pytest.MonkeyPatch,
+def test_installed_results_are_for_the_agents_that_they_were_measured_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     entry = EntryPoint("routing", "benchmarks.results:routing", curves.GROUP)
     monkeypatch.setattr(curves, "entry_points", lambda group: [entry] if group == curves.GROUP else [])
     found = shipped_curves(["nano", "large"])
     assert found == read_curves(routing())
     assert shipped_curves(["nano", "somebody"]) is None
+    monkeypatch.setattr("benchmarks.results.HERE", tmp_path)  # a server comes up without them, too
+    assert shipped_curves(["nano", "large"]) is None
+    assert "results routing are not shown" in caplog.text
     with served(TWO, curves=found) as (url, _):
         assert httpx.get(f"{url}/v1/mesh/curves").json() == found.model_dump(mode="json")  # type: ignore[union-attr]
     with served(TWO) as (url, _):
