@@ -4,7 +4,8 @@
 const MARKS = {answered: "✓", refused: "?", declined: "–", failed: "!"};
 const RADIUS = 22, ROUND = 2 * Math.PI * RADIUS;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
-let drawn = "", at = {}, lit = null, lighting = 0;
+const ROOMY = 64; // between two agents that stand side by side with their names
+let drawn = "", at = {}, size = 1, lit = null, lighting = 0;
 
 /** Where each agent stands: on a circle where most know each other, else in layers from the entry; and the height. */
 function places(names, edges, width) {
@@ -43,6 +44,11 @@ function rows(layers, width) {
   return [Object.fromEntries(spots), 96 + 104 * (layers.length - 1)];
 }
 
+/** The least distance between two of these places. */
+function gap(spots) {
+  return Math.min(...spots.flatMap(([x, y], place) => spots.slice(place + 1).map(([u, v]) => Math.hypot(x - u, y - v))));
+}
+
 function draw() {
   const names = mesh.agents.map((each) => each.agent), edges = {};
   names.forEach((name) => { edges[name] = (mesh.topology.neighbours[name] || []).filter((to) => names.includes(to)); });
@@ -61,6 +67,8 @@ function redraw(names, edges, width, wanted) {
   let height;
   drawn = wanted;
   [at, height] = places(names, edges, width);
+  size = Math.min(1, Math.max(.25, gap(Object.values(at)) / ROOMY));
+  $("graph").classList.toggle("dense", size < 1);
   $("graph").setAttribute("viewBox", "0 0 " + width + " " + height);
   const lines = names.flatMap((name) => edges[name].map((to) => {
     const both = edges[to].includes(name);
@@ -80,14 +88,14 @@ function head(id) {
 function line(from, to, fields, arrow) {
   const [x1, y1] = at[from], [x2, y2] = at[to], length = Math.hypot(x2 - x1, y2 - y1) || 1;
   const cut = (part) => [x1 + (x2 - x1) * part, y1 + (y2 - y1) * part].map((each) => each.toFixed(1)).join(" ");
-  const steep = y2 - y1 > Math.abs(x2 - x1), start = arrow ? Math.min(steep ? 58 : 27, length / 2) / length : 0;
-  const made = shape("path", {...fields, d: "M" + cut(start) + "L" + cut(arrow ? 1 - 28 / length : 1), pathLength: 1});
+  const steep = y2 - y1 > Math.abs(x2 - x1), start = arrow ? Math.min((steep ? 58 : 27) * size, length / 2) / length : 0;
+  const made = shape("path", {...fields, d: "M" + cut(start) + "L" + cut(arrow ? 1 - 28 * size / length : 1), pathLength: 1});
   if (arrow) made.setAttribute("marker-end", "url(#" + arrow + ")");
   return made;
 }
 function node(name, [x, y]) {
   const short = name.length > 12 ? name.slice(0, 11) + "…" : name;
-  const group = shape("g", {class: "node", transform: "translate(" + x + " " + y + ")"},
+  const group = shape("g", {class: "node", transform: "translate(" + x + " " + y + ") scale(" + size + ")"},
     shape("title", {}, name), shape("circle", {r: RADIUS, class: "disc"}),
     shape("circle", {r: RADIUS, class: "ring", transform: "rotate(-90)", "stroke-dasharray": "0 " + ROUND}),
     shape("text", {y: 4, class: "inner"}), shape("text", {y: 39, class: "label"}, short),
