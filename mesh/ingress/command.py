@@ -57,8 +57,8 @@ def serve(
     mesh = name or (config.name if config else "")
     found = gather_keys(keys, os.environ)
     curves = read_curves(results) if results else None
-    may = read_limits(limit or ()), insecure, trust_admins, curves
-    settings = Settings(mesh, host, port, grpc_port, replicas, found, *may)
+    may = read_limits(limit or ()), insecure, trust_admins
+    settings = Settings(mesh, host, port, grpc_port, replicas, found, *may, curves=curves)
     if print_config:
         from mesh.ingress.deploy import written
 

@@ -55,8 +55,8 @@ def app(settings: Mapping[str, Any]) -> serve.Application:
     keys = gather_keys(Path(args.keys_file) if args.keys_file else None, os.environ)
     ports = args.host, args.port, args.grpc_port
     curves = read_curves(Path(args.results_file)) if args.results_file else None
-    may = args.insecure, args.trust_admins, curves
-    checked = Settings(args.mesh, *ports, args.replicas, keys, args.limits, *may)
+    may = args.insecure, args.trust_admins
+    checked = Settings(args.mesh, *ports, args.replicas, keys, args.limits, *may, curves=curves)
     if args.pool is not None and args.mesh not in running.running():
         running.up(args.pool, name=args.mesh, models_dir=args.models_dir)
     open_ledger(args.mesh)
