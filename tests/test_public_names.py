@@ -113,7 +113,8 @@ def test_commands_plug_in_through_the_entry_point_group() -> None:
             "demo": "benchmarks.demo:app",
             "record": "benchmarks.recording:app",
             "train": "training.cli:app",
-        }
+        },
+        "mesh.results": {"routing": "benchmarks.results:routing"},
     }
     installed = {entry.name: entry.value for entry in entry_points(group="mesh.commands")}
     assert installed.items() >= written["entry-points"]["mesh.commands"].items()

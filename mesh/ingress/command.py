@@ -13,6 +13,7 @@ import typer
 
 from agents.errors import ConfigError
 from mesh.config import load
+from mesh.ingress.curves import read_curves
 from mesh.ingress.keys import gather_keys, new_key
 from mesh.ingress.limits import read_limits
 from mesh.ingress.settings import Settings
@@ -21,6 +22,9 @@ from mesh.options import Address, ModelsDir
 from mesh.spans import open_spans
 from mesh.terminal import say
 
+Served = Annotated[
+    str | None, typer.Option(help="Which running mesh, where there are several; of a POOL, what to call its mesh.")
+]
 Cert = Annotated[
     str, typer.Option(metavar="FILE", help="HTTPS, and TLS for gRPC: the server's certificate chain, as PEM.")
 ]
@@ -28,9 +32,11 @@ Key = Annotated[str, typer.Option(metavar="FILE", help="The certificate's privat
 ClientCa = Annotated[
     str, typer.Option(metavar="FILE", help="gRPC only for clients whose certificates these authorities signed.")
 ]
-
 Otlp = Annotated[
     str, typer.Option(metavar="URL", envvar="OTEL_EXPORTER_OTLP_ENDPOINT", help="Where OpenTelemetry spans go.")
+]
+Results = Annotated[
+    Path | None, typer.Option(help="A result of `mesh bench routing`, which the web page draws over alpha.")
 ]
 
 
@@ -38,9 +44,7 @@ def serve(
     pool: Annotated[
         str | None, typer.Argument(help="A ready pool or a YAML file, started for the server; else the running mesh.")
     ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Which running mesh, where there are several; of a POOL, what to call its mesh.")
-    ] = None,
+    name: Served = None,
     address: Address = None,
     host: Annotated[str, typer.Option(help="Where to listen; other than this machine only with keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port of HTTP.")] = 8000,
@@ -61,6 +65,7 @@ def serve(
     tls_key: Key = "",
     tls_client_ca: ClientCa = "",
     otlp: Otlp = "",
+    results: Results = None,
     models_dir: ModelsDir = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Write the file for `serve deploy` and KubeRay, and end.")
@@ -71,12 +76,13 @@ def serve(
     mesh = name or (config.name if config else "")
     found = gather_keys(keys, os.environ)
     tls = ServerTLS(tls_cert, tls_key, tls_client_ca)
+    curves = read_curves(results) if results else None
     may = read_limits(limit or ()), insecure, trust_admins
-    settings = Settings(mesh, host, port, grpc_port, replicas, found, *may, tls, otlp)
+    settings = Settings(mesh, host, port, grpc_port, replicas, found, *may, tls, otlp, curves)
     if print_config:
         from mesh.ingress.deploy import written
 
-        typer.echo(written(settings, pool, keys, models_dir), nl=False)
+        typer.echo(written(settings, pool, keys, models_dir, results), nl=False)
         return
     from mesh import running
 

@@ -13,6 +13,7 @@ from ray import serve
 
 from mesh import running
 from mesh.ingress import serving
+from mesh.ingress.curves import read_curves
 from mesh.ingress.keys import gather_keys
 from mesh.ingress.ledger import open_ledger
 from mesh.ingress.limits import Limits
@@ -46,6 +47,7 @@ class Deployed(BaseModel):
     tls_key: str | None = None
     tls_client_ca: str | None = None
     otlp: str | None = None
+    results_file: str | None = None
 
 
 def app(settings: Mapping[str, Any]) -> serve.Application:
@@ -57,16 +59,19 @@ def app(settings: Mapping[str, Any]) -> serve.Application:
     args = Deployed.model_validate(settings)
     keys = gather_keys(Path(args.keys_file) if args.keys_file else None, os.environ)
     ports = args.host, args.port, args.grpc_port
+    curves = read_curves(Path(args.results_file)) if args.results_file else None
     may = args.insecure, args.trust_admins
     tls = ServerTLS(args.tls_cert or "", args.tls_key or "", args.tls_client_ca or "").checked()
-    checked = Settings(args.mesh, *ports, args.replicas, keys, args.limits, *may, tls, args.otlp or "")
+    checked = Settings(args.mesh, *ports, args.replicas, keys, args.limits, *may, tls, args.otlp or "", curves)
     if args.pool is not None and args.mesh not in running.running():
         running.up(args.pool, name=args.mesh, models_dir=args.models_dir)
     open_ledger(args.mesh)
     return serving.deployment(checked)
 
 
-def written(settings: Settings, pool: str | None, keys: Path | None, models_dir: Path | None) -> str:
+def written(
+    settings: Settings, pool: str | None, keys: Path | None, models_dir: Path | None, results: Path | None = None
+) -> str:
     """The file, as YAML."""
     args = Deployed(
         mesh=settings.mesh,
@@ -82,6 +87,7 @@ def written(settings: Settings, pool: str | None, keys: Path | None, models_dir:
         trust_admins=settings.trust_admins,
         otlp=settings.otlp or None,
         **{f"tls_{name}": path or None for name, path in settings.tls.named().items()},
+        results_file=str(results) if results else None,
     )
     file: dict[str, Any] = {
         **serving.proxy_options(settings),

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from agents.errors import ConfigError, MeshError
 from agents.messages import Reply
+from mesh.ingress.curves import Curves
 from mesh.ingress.errors import Refused, refusal
 from mesh.ingress.gate import Gate
 from mesh.ingress.keys import ANYBODY, Key, Keys
@@ -57,6 +58,7 @@ class Door:
         limits: of the whole server. replicas: among how many it shares them.
         ledger: where queries are written down.
         trust_admins: whether agents that they add may run any code, and send away the server's keys.
+        curves: utility over alpha, for the page.
     """
 
     def __init__(
@@ -68,12 +70,13 @@ class Door:
         replicas: int = 1,
         meters: Meters | None = None,
         trust_admins: bool = False,
+        curves: Curves | None = None,
     ) -> None:
         self.mesh, self.ledger, self.keys = mesh, ledger, keys or Keys()
         self.limits = (limits or Limits()).share(replicas)
         self.gate = Gate(self.limits)
         self.meters: Meters = meters or NoMeters()
-        self.trust_admins = trust_admins
+        self.trust_admins, self.curves = trust_admins, curves
         self._writing: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------------ who comes

@@ -28,6 +28,7 @@ from mesh.ingress.errors import LONGEST, Refused, refusal
 from mesh.ingress.grpc_client import PING_MS
 from mesh.ingress.keys import Key, bearer
 from mesh.ingress.tls import PLAIN, ServerTLS, read
+from mesh.ingress.wellformed import Wellformed
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -68,8 +69,8 @@ async def grpc_server(door: Door, host: str, port: int, tls: ServerTLS = PLAIN) 
         ("grpc.max_connection_idle_ms", _IDLE_MS),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", PING_MS // 2),  # else who looks whether we live is left
     ]
-    impatient = [Impatient(door.limits.body_s)]
-    server = grpc.aio.server(interceptors=impatient, options=options, maximum_concurrent_rpcs=calls + _MORE)
+    before = [Impatient(door.limits.body_s), Wellformed()]
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=calls + _MORE, interceptors=before)
     mesh_pb2_grpc.add_MeshServicer_to_server(Servicer(door), server)
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)

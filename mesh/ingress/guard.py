@@ -10,7 +10,6 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -26,7 +25,6 @@ from mesh.ingress.settings import is_loopback
 ASKING = ("/v1/chat/completions", "/v1/completions")  # what counts against a key's rate
 OPEN = ("/", "/healthz", "/readyz", "/openapi.json")  # for whom has no key: nothing is told there
 _UNREAD = (408, 413)  # said before all of the body has arrived
-_WITH_BODY = ("POST", "PUT", "PATCH")
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _ALWAYS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
@@ -97,15 +95,15 @@ class Guard:
             who = scope["state"]["key"] = door.known(bearer(headers.get("authorization")))
             if scope["path"] in ASKING:
                 door.gate.count(who.name)
-        if scope["method"] not in _WITH_BODY:
+        if scope["method"] != "POST":  # the only one here with a body; to who sends one otherwise the routes say no
             return b""
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise Refused(415, "not_json", f"Content-Type: {kind[:80]!r}; it must be application/json")
         most = door.limits.body_bytes
         declared = headers.get("content-length", "")
         if declared.isdigit() and int(declared) > most:
             raise Refused(413, "too_large", f"the body has {declared} bytes; this server takes at most {most}")
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if (declared not in ("", "0") or "transfer-encoding" in headers) and kind != "application/json":
+            raise Refused(415, "not_json", f"Content-Type: {kind[:80]!r}; it must be application/json")
         try:
             async with asyncio.timeout(door.limits.body_s):
                 return await _read(receive, most)
@@ -146,9 +144,3 @@ def _host(header: str) -> str:
     """A ``Host`` header without its port, and an address of IPv6 without its brackets."""
     name, colon, port = header.lower().rpartition(":")
     return (name if colon and port.isdigit() else header.lower()).removeprefix("[").removesuffix("]")
-
-
-def about_errors(statuses: Mapping[int, str], shape: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    """Errors as OpenAPI describes them."""
-    content = {"application/json": {"schema": shape}}
-    return {status: {"description": words, "content": content} for status, words in statuses.items()}

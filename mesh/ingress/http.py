@@ -17,36 +17,27 @@ from starlette.types import Receive, Scope, Send
 
 from agents.errors import MeshError
 from agents.messages import Reply
-from mesh.ingress import wire
+from mesh.ingress import curves, wire
+from mesh.ingress.described import (
+    CHANGED,
+    CURVES,
+    HEALTH,
+    JUDGED,
+    MODEL,
+    MODELS,
+    OVERVIEW,
+    TRACE,
+    answers,
+    open_to_all,
+    replies,
+)
 from mesh.ingress.door import Door, Question, log_fault
-from mesh.ingress.errors import STATUSES, Refused, refusal
-from mesh.ingress.guard import JSON, Guard, about_errors, refused
+from mesh.ingress.errors import Refused, refusal
+from mesh.ingress.guard import JSON, Guard, refused
 from mesh.ingress.keys import ANYBODY, Key
 from mesh.ingress.names import read_alpha
 from mesh.ingress.page import page
 from mesh.ingress.requests import Asking, ChatRequest, CompletionRequest, Feedback
-
-_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
-}
-_SSE = {"text/event-stream": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}}
-
-
-def _with(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return about_errors({status: STATUSES[status] for status in sorted({401, 403, 429, 500, 503, *statuses})}, _ERROR)
 
 
 async def _door(request: Request) -> Door:
@@ -73,34 +64,26 @@ api = APIRouter(dependencies=[Security(_KEY)])
 # ---------------------------------------------------------------------------------- OpenAI's
 
 
-@api.post(
-    "/v1/chat/completions",
-    responses={200: {"content": _SSE}, **_with(400, 404, 408, 413, 415, 502, 504)},
-    response_class=JSON,
-)
+@api.post("/v1/chat/completions", responses=replies(400, 404, 408, 413, 415, 502, 504), response_class=JSON)
 async def chat(request: Request, body: ChatRequest, door: AtDoor, who: Who) -> Response:
     """Ask the mesh, or one agent of it; with `stream` the answer comes as server-sent events."""
     return await _answer(request, "chat", body, [message.plain() for message in body.messages], door, who)
 
 
-@api.post(
-    "/v1/completions",
-    responses={200: {"content": _SSE}, **_with(400, 404, 408, 413, 415, 502, 504)},
-    response_class=JSON,
-)
+@api.post("/v1/completions", responses=replies(400, 404, 408, 413, 415, 502, 504), response_class=JSON)
 async def completions(request: Request, body: CompletionRequest, door: AtDoor, who: Who) -> Response:
     """The same for a prompt, which is asked as a user's message."""
     prompt = body.prompt if isinstance(body.prompt, str) else body.prompt[0]
     return await _answer(request, "text", body, [{"role": "user", "content": prompt}], door, who)
 
 
-@api.get("/v1/models", responses=_with(), response_class=JSON)
+@api.get("/v1/models", responses=answers(MODELS), response_class=JSON)
 async def models(door: AtDoor) -> Response:
     """Names that may stand in `model`. Any alpha may stand in `mesh-alpha-…`."""
     return JSON({"object": "list", "data": wire.models(await door.agents(), _STARTED)})
 
 
-@api.get("/v1/models/{name}", responses=_with(400, 404), response_class=JSON)
+@api.get("/v1/models/{name}", responses=answers(MODEL, 400, 404), response_class=JSON)
 async def model(name: str, door: AtDoor) -> Response:
     """One of them."""
     await door.model(name)
@@ -179,19 +162,25 @@ def _event(body: dict[str, Any]) -> str:
 # ---------------------------------------------------------------------------------- the mesh's own
 
 
-@api.get("/v1/mesh", responses=_with(), response_class=JSON)
+@api.get("/v1/mesh", responses=answers(OVERVIEW), response_class=JSON)
 async def overview(door: AtDoor, who: Who) -> Response:
     """Agents with their health and load, who may forward to whom, and the last queries."""
     return JSON(await door.overview(who))
 
 
-@api.get("/v1/mesh/trace/{identity}", responses=_with(404), response_class=JSON)
+@api.get("/v1/mesh/curves", responses=answers(CURVES), response_class=JSON)
+async def utility_over_alpha(door: AtDoor) -> Response:
+    """What ways to route are worth at each alpha, as measured by `mesh bench routing`; empty without results."""
+    return JSON(curves.told(door.curves))
+
+
+@api.get("/v1/mesh/trace/{identity}", responses=answers(TRACE, 404), response_class=JSON)
 async def trace(identity: str, door: AtDoor, who: Who) -> Response:
     """What became of a query, by its reply's id: the path, hop by hop. Neither its text nor the answer's."""
     return JSON(await door.trace(identity, who))
 
 
-@api.post("/v1/mesh/feedback", responses=_with(400, 404, 408, 409, 413, 415), response_class=JSON)
+@api.post("/v1/mesh/feedback", responses=answers(JUDGED, 400, 404, 408, 409, 413, 415), response_class=JSON)
 async def feedback(body: Feedback, door: AtDoor, who: Who) -> Response:
     """Say whether a reply was right: agents on its path that learn hear of it, once."""
     await door.feedback(body.id, body.right, who)
@@ -199,7 +188,10 @@ async def feedback(body: Feedback, door: AtDoor, who: Who) -> Response:
 
 
 @api.post(
-    "/v1/mesh/agents", responses=_with(400, 408, 409, 413, 415), response_class=JSON, dependencies=[Depends(_admin)]
+    "/v1/mesh/agents",
+    responses=answers(CHANGED, 400, 408, 409, 413, 415),
+    response_class=JSON,
+    dependencies=[Depends(_admin)],
 )
 async def add_agent(settings: dict[str, Any], door: AtDoor) -> Response:
     """Start one more agent; its settings are those of an agent in a pool file. For admins."""
@@ -207,20 +199,22 @@ async def add_agent(settings: dict[str, Any], door: AtDoor) -> Response:
     return JSON({"agent": settings["name"], "state": "up"})
 
 
-@api.delete("/v1/mesh/agents/{name}", responses=_with(400, 404), response_class=JSON, dependencies=[Depends(_admin)])
+@api.delete(
+    "/v1/mesh/agents/{name}", responses=answers(CHANGED, 400, 404), response_class=JSON, dependencies=[Depends(_admin)]
+)
 async def remove_agent(name: str, door: AtDoor) -> Response:
     """End an agent. For admins."""
     await door.remove_agent(name)
     return JSON({"agent": name, "state": "removed"})
 
 
-@public.get("/healthz", response_class=JSON)
+@public.get("/healthz", responses=open_to_all(HEALTH), response_class=JSON)
 async def healthy() -> Response:
     """Whether this server answers."""
     return JSON({"status": "ok"})
 
 
-@public.get("/readyz", responses=about_errors({503: STATUSES[503]}, _ERROR), response_class=JSON)
+@public.get("/readyz", responses=open_to_all(HEALTH, 503), response_class=JSON)
 async def ready(door: AtDoor) -> Response:
     """Whether any agent is there to answer."""
     if await door.ready():
@@ -307,7 +301,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     codes = {404: "no_such_path", 405: "wrong_method"}
     told = f"{request.method} {request.url.path[:80]!r}: {error.detail}"
-    return refused(Refused(error.status_code, codes.get(error.status_code, "invalid_request"), told))
+    answer = refused(Refused(error.status_code, codes.get(error.status_code, "invalid_request"), told))
+    answer.headers.update(error.headers or {})  # a 405 says which methods are meant
+    return answer
 
 
 async def _mesh_error(request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""The web page: one file, nothing from elsewhere."""
+"""The web page: the files of ``web/`` as one document, with nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from importlib.resources import files
 
 from starlette.responses import HTMLResponse
 
-_INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
+_STYLE, _SCRIPT = (
+    re.compile(r'<link rel="stylesheet" href="(\w+\.css)">'),
+    re.compile(r'<script src="(\w+\.js)"></script>'),
+)
 _NO_KEYS, _KEYS = (f'<meta name="mesh-keys" content="{word}">' for word in ("no", "yes"))
 
 
@@ -25,11 +28,20 @@ def page(needs_key: bool) -> HTMLResponse:
 
 @functools.cache
 def _read() -> tuple[str, str]:
-    html = (files("mesh") / "ingress" / "page.html").read_text(encoding="utf-8")
     hashes = {"script": list[str](), "style": list[str]()}
-    for kind, text in _INLINE.findall(html):
+
+    def inline(kind: str, found: re.Match[str]) -> str:
+        text = _file(found[1])
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         hashes[kind].append(f"'sha256-{digest}'")
+        return f"<{kind}>{text}</{kind}>"
+
+    html = _STYLE.sub(functools.partial(inline, "style"), _file("page.html"))
+    html = _SCRIPT.sub(functools.partial(inline, "script"), html)
     rules = [f"{kind}-src {' '.join(found)}" for kind, found in hashes.items()]
     rest = ["connect-src 'self'", "img-src data:", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"]
     return html, "; ".join(["default-src 'none'", *rules, *rest])
+
+
+def _file(name: str) -> str:
+    return (files("mesh") / "ingress" / "web" / name).read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 
 def _empty(value: Any) -> Any:
@@ -22,7 +22,13 @@ Whole: TypeAlias = Annotated[int, Field(strict=True)]
 Flag: TypeAlias = Annotated[bool, Field(strict=True)]
 Text: TypeAlias = Annotated[str, Field(strict=True)]
 Nothing: TypeAlias = Annotated[list[Any], Field(max_length=0)] | None
-Empty: TypeAlias = Annotated[Any, AfterValidator(_empty), Field(description="null or empty")]
+_NONE_OF_IT = [
+    {"type": "null"},
+    {"const": ""},
+    {"type": "array", "maxItems": 0},
+    {"type": "object", "maxProperties": 0},
+]
+Empty: TypeAlias = Annotated[Any, AfterValidator(_empty), WithJsonSchema({"anyOf": _NONE_OF_IT})]
 Ignored: TypeAlias = Annotated[Any, Field(description="taken and ignored")]
 
 

@@ -15,6 +15,7 @@ from ray import serve
 from agents.actor import NAMESPACE
 from agents.errors import ConfigError, MeshError
 from mesh.ingress import patience
+from mesh.ingress.curves import shipped_curves
 from mesh.ingress.door import Door
 from mesh.ingress.http import application
 from mesh.ingress.keys import Keys
@@ -48,7 +49,8 @@ class Replica:
         meters = RayMeters(settings.mesh, serve.get_replica_context().replica_tag.rpartition("#")[2])
         ledger = SharedLedger(settings.mesh)
         shares = settings.limits, settings.replicas
-        door = Door(mesh, ledger, Keys(settings.keys), *shares, meters, settings.trust_admins)
+        curves = settings.curves or shipped_curves(agent.name for agent in mesh.config.agents)
+        door = Door(mesh, ledger, Keys(settings.keys), *shares, meters, settings.trust_admins, curves)
         try:
             async with _grpc(door, settings):
                 yield door

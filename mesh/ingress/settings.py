@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass, field
 
 from agents.errors import ConfigError
+from mesh.ingress.curves import Curves
 from mesh.ingress.keys import Key
 from mesh.ingress.limits import Limits
 from mesh.ingress.tls import PLAIN, ServerTLS
@@ -16,6 +17,7 @@ class Settings:
     """A server of one running mesh. Raises ConfigError where it would be open to anybody.
 
     ``grpc_port`` 0: no gRPC. ``trust_admins``: see ``Door``. ``otlp``: where spans of queries go (see ``open_spans``).
+    ``curves`` None: those installed with the mesh, if they are of its agents.
     """
 
     mesh: str
@@ -29,6 +31,7 @@ class Settings:
     trust_admins: bool = False
     tls: ServerTLS = PLAIN
     otlp: str = ""
+    curves: Curves | None = None
 
     def __post_init__(self) -> None:
         for name, value, least in (("port", self.port, 1), ("grpc_port", self.grpc_port, 0)):

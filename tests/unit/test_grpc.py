@@ -171,6 +171,25 @@ def test_keys_and_agents() -> None:
         )  # fmt: skip
 
 
+def test_too_much_and_what_is_no_message() -> None:
+    few = Limits(body_bytes=2_000, messages=2)
+    with (
+        served(TWO, limits=few, grpc=True) as (_, door),
+        grpc.insecure_channel(f"127.0.0.1:{door.grpc_port}") as channel,
+    ):
+        stub, one = MeshStub(channel), pb.Message(role="user", content="count")
+        invalid = grpc.StatusCode.INVALID_ARGUMENT
+        refused(lambda: stub.Ask(pb.Query(messages=[one] * 3)), invalid, "too_many_messages", "3 of them")
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Ask(pb.Query(messages=[pb.Message(role="user", content="x" * 3_000)]))
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        for method, kind in (("Ask", channel.unary_unary), ("Status", channel.unary_unary)):
+            call = kind(f"/mesh.v1.Mesh/{method}")
+            refused(lambda call=call: call(b"\xff"), invalid, "invalid_message", "the message cannot be read")
+        stream = channel.unary_stream("/mesh.v1.Mesh/AskStream")
+        refused(lambda: list(stream(b"\xff")), invalid, "invalid_message", "AskStream")
+
+
 def test_health_and_reflection(target: str) -> None:
     with grpc.insecure_channel(target) as channel:
         check = health_pb2_grpc.HealthStub(channel).Check

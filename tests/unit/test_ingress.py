@@ -24,6 +24,7 @@ import agents.errors
 import mesh.cli
 from agents.errors import ConfigError, MeshError
 from agents.messages import Hop, Reply
+from benchmarks.results import routing
 from mesh.ingress import command, wire
 from mesh.ingress.errors import STATUSES, Refused, refusal
 from mesh.ingress.gate import Bucket, Gate
@@ -373,6 +374,7 @@ def test_the_command_says_what_is_wrong_before_it_starts_anything(tmp_path: Path
         (["lab", "--grpc-port", "8000"], "grpc_port: 8000; it must be another port"),
         (["lab", "--limit", "streams"], "limit: 'streams'"),
         (["lab", "--keys", str(tmp_path / "keys")], "keys:1: no key"),
+        (["lab", "--results", str(tmp_path / "keys")], "it must be a result of `mesh bench routing`"),
     ):
         result = run("serve", *words)
         assert (result.exit_code, result.stdout) == (2, "")
@@ -383,13 +385,15 @@ def test_the_command_says_what_is_wrong_before_it_starts_anything(tmp_path: Path
 def test_the_deploy_file() -> None:
     from ray.serve.schema import ServeDeploySchema
 
-    result = run("serve", "lab", "--replicas", "3", "--print-config", "--limit", "streams=9", "--port", "8123")
+    words = ("--replicas", "3", "--print-config", "--limit", "streams=9", "--port", "8123", "--results", str(routing()))
+    result = run("serve", "lab", *words)
     assert result.exit_code == 0, result.stderr
     file = yaml.safe_load(result.stdout)
     ServeDeploySchema.model_validate(file)
     (application,) = file["applications"]
     assert application["import_path"] == "mesh.ingress.deploy:app"
     assert (application["args"]["pool"], application["args"]["limits"]["streams"]) == ("lab", 9)
+    assert application["args"]["results_file"] == str(routing())
     assert file["http_options"] == {"host": "127.0.0.1", "port": 8123}
 
 
