@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from agents.errors import QueryError
+from mesh.options import ModelsDir
 
 app = typer.Typer(help="Numbers that anyone can repeat.", no_args_is_help=True)
 Work = Annotated[
@@ -73,6 +74,29 @@ def hops(
     result = measure(asks, seed)
     print_table(rows(result))
     publish("hops", result, seed, out)
+
+
+@app.command()
+def serving(
+    count: Annotated[int, typer.Option("--streams", min=10, help="Of each side, each time, without a model.")] = 400,
+    concurrency: Annotated[int, typer.Option(min=2, help="Streams at once, where requests a second count.")] = 16,
+    model: Annotated[bool, typer.Option(help="Also smollm2-135m on vLLM; takes minutes.")] = True,
+    model_count: Annotated[int, typer.Option("--model-streams", min=2, help="Of each side, with the model.")] = 32,
+    tokens: Annotated[int, typer.Option(min=2, help="Bounds the model's answers.")] = 32,
+    profile: Annotated[bool, typer.Option("--profile", help="Also: whose the distance to `vllm serve` is.")] = False,
+    models_dir: ModelsDir = None,
+    out: Out = None,
+) -> None:
+    """What the server costs, against Ray Serve, FastAPI and one streaming actor, and against `vllm serve`."""
+    from benchmarks import serving, serving_model
+    from benchmarks.results import publish
+    from mesh.terminal import print_table
+
+    noop = serving.noop(count, concurrency)
+    real = serving_model.measure(model_count, tokens, profile, models_dir) if model else None
+    print_table(serving.rows(noop, real))
+    details = {"streams": count, "concurrency": concurrency, "noop": noop, "model": real}
+    publish("serving", serving.result(noop, real), out=out, details=details)
 
 
 @app.command()

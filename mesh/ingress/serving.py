@@ -25,6 +25,13 @@ from mesh.running import connect_as
 
 log = logging.getLogger(__name__)
 APP = "mesh"
+LEAN: dict[str, Any] = {  # a replica that writes no line a request, and runs in Serve's own loop, which it never blocks
+    "ray_actor_options": {
+        "num_cpus": 0,
+        "runtime_env": {"env_vars": {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}},
+    },
+    "logging_config": {"enable_access_log": False},
+}
 
 
 class Replica:
@@ -66,9 +73,9 @@ def deployment(settings: Settings) -> serve.Application:
         "name": "ingress",
         "num_replicas": settings.replicas,
         "max_ongoing_requests": CALLS,
-        "ray_actor_options": {"num_cpus": 0},
         "health_check_period_s": 5.0,
         "graceful_shutdown_timeout_s": 10.0,
+        **LEAN,
     }
     made: serve.Application = serve.deployment(serve.ingress()(Replica), **options).bind(settings)
     return made
@@ -83,10 +90,9 @@ def start(settings: Settings) -> None:
     """
     _check_free(settings)
     http = {"host": settings.host, "port": settings.port}
-    quiet = {"enable_access_log": False}
     try:
         open_ledger(settings.mesh)
-        serve.start(proxy_location="HeadOnly", http_options=http, logging_config=quiet)
+        serve.start(proxy_location="HeadOnly", http_options=http, logging_config=LEAN["logging_config"])
         serve.run(deployment(settings), name=APP, route_prefix="/")
     except RuntimeError as error:
         stop(settings)
