@@ -100,6 +100,42 @@ def serving(
 
 
 @app.command()
+def faults(
+    times: Annotated[int, typer.Option(min=1, help="How often each goes wrong.")] = 20,
+    case: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
+    out: Out = None,
+) -> None:
+    """What becomes of streams when agents or replicas die, stall, dawdle or talk nonsense, or the client goes."""
+    from benchmarks.faults import CASES, measure, rows
+    from benchmarks.results import publish
+    from mesh.terminal import print_table, say
+
+    known = [each.name for each in CASES]
+    if unknown := set(case or ()).difference(known):
+        raise QueryError(f"case: {min(unknown)!r}; it must be one of {', '.join(known)}")
+    result = measure(times, case or (), say)
+    print_table(rows(result))
+    publish("serving_faults", result, out=out)
+
+
+@app.command()
+def streams(
+    count: Annotated[int, typer.Option("--streams", min=2, help="At once.")] = 1000,
+    rounds: Annotated[int, typer.Option(min=1, help="How often all of them.")] = 3,
+    lasting_s: Annotated[float, typer.Option(min=1.0, help="Seconds that the engine takes over each.")] = 30.0,
+    out: Out = None,
+) -> None:
+    """A thousand streams at once through the server: how many are lost, how long they wait, what memory they take."""
+    from benchmarks.results import publish
+    from benchmarks.streams import measure, rows
+    from mesh.terminal import print_table
+
+    result = measure(count, rounds, lasting_s)
+    print_table(rows(result))
+    publish("serving_streams", result, out=out)
+
+
+@app.command()
 def lab(
     count: Annotated[int, typer.Option("--questions", min=28, help="Asked of every agent.")] = 1400,
     seed: Annotated[int, typer.Option(min=0, help="Of the questions.")] = 1,

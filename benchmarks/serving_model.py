@@ -122,9 +122,11 @@ def steps_ms(sides: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, floa
 
 @contextlib.contextmanager
 def _vllm(spec: AgentSpec) -> Iterator[str]:
-    """``vllm serve`` with what our engine tells vLLM; gives its address. Raises MeshError where it does not come up."""
+    """``vllm serve`` with what our engine tells vLLM; gives its address. It is started as the module that it runs: the
+    command itself fails where vLLM is the CPU build. Raises MeshError where it does not come up.
+    """
     port = free_port()
-    words = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", find_model(spec.setup)]
+    words = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", find_model(spec.setup)]
     words += ["--served-model-name", MODEL, "--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16"]
     words += ["--max-model-len", str(CONTEXT), "--max-num-seqs", "64", "--enforce-eager", "--disable-log-stats"]
     words += ["--kv-cache-memory-bytes", str(2**30), "--block-size", "32", "--seed", str(spec.setup.seed)]

@@ -7,6 +7,7 @@ gate                            who may come in now: rates, streams, the queue
 door                            one replica's way into the mesh: HTTP and gRPC both go through it
 served, ledger                  the mesh as a replica needs it; what all replicas know together of past queries
 guard, http, page               HTTP
+ending                          what is said in Serve's proxy when a replica dies
 grpc_server, grpc_client        gRPC, and who asks a mesh elsewhere by it
 meters                          what is measured
 serving, deploy, command        starting and ending it all

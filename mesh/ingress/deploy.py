@@ -13,6 +13,7 @@ from ray import serve
 
 from mesh import running
 from mesh.ingress import serving
+from mesh.ingress.ending import PROXY
 from mesh.ingress.keys import gather_keys
 from mesh.ingress.ledger import open_ledger
 from mesh.ingress.limits import Limits
@@ -78,6 +79,7 @@ def written(settings: Settings, pool: str | None, keys: Path | None, models_dir:
     file: dict[str, Any] = {
         "proxy_location": "HeadOnly",
         "http_options": {"host": settings.host, "port": settings.port},
+        "controller_options": {"runtime_env": {"env_vars": PROXY}},
         "applications": [
             {
                 "name": serving.APP,

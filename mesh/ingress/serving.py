@@ -15,6 +15,7 @@ from ray import serve
 from agents.actor import NAMESPACE
 from agents.errors import ConfigError, MeshError
 from mesh.ingress.door import Door
+from mesh.ingress.ending import PROXY
 from mesh.ingress.http import application
 from mesh.ingress.keys import Keys
 from mesh.ingress.ledger import CALLS, SUFFIX, SharedLedger, open_ledger
@@ -92,7 +93,12 @@ def start(settings: Settings) -> None:
     http = {"host": settings.host, "port": settings.port}
     try:
         open_ledger(settings.mesh)
-        serve.start(proxy_location="HeadOnly", http_options=http, logging_config=LEAN["logging_config"])
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options=http,
+            logging_config=LEAN["logging_config"],
+            controller_options={"runtime_env": {"env_vars": PROXY}},  # proxies get it from the controller
+        )
         serve.run(deployment(settings), name=APP, route_prefix="/")
     except RuntimeError as error:
         stop(settings)
