@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -131,7 +132,8 @@ def _vllm(spec: AgentSpec) -> Iterator[str]:
     words += ["--max-model-len", str(CONTEXT), "--max-num-seqs", "64", "--enforce-eager", "--disable-log-stats"]
     words += ["--kv-cache-memory-bytes", str(2**30), "--block-size", "32", "--seed", str(spec.setup.seed)]
     words += ["--generation-config", "vllm"]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment())
+    silent, environment = subprocess.DEVNULL, {**ENVIRONMENT, **os.environ}
+    process = subprocess.Popen(words, stdout=silent, stderr=silent, env=environment, start_new_session=True)
     try:
         until = time.monotonic() + START_S
         while not _answers(f"http://127.0.0.1:{port}/health"):
@@ -141,11 +143,11 @@ def _vllm(spec: AgentSpec) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(30)
-
-
-def _environment() -> dict[str, str]:
-    return {**ENVIRONMENT, **os.environ}
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:  # it has been seen to hang there
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _answers(url: str) -> bool:

@@ -20,7 +20,7 @@ from mesh.ingress.http import application
 from mesh.ingress.keys import Keys
 from mesh.ingress.ledger import CALLS, SUFFIX, SharedLedger, open_ledger
 from mesh.ingress.meters import RayMeters
-from mesh.ingress.served import ServedMesh
+from mesh.ingress.served import ReplicaMesh
 from mesh.ingress.settings import Settings
 from mesh.running import connect_as
 
@@ -48,7 +48,7 @@ class Replica:
     @contextlib.asynccontextmanager
     async def _door(self) -> AsyncIterator[Door]:
         settings = self._settings
-        mesh = await asyncio.to_thread(connect_as, ServedMesh, settings.mesh)
+        mesh = await asyncio.to_thread(connect_as, ReplicaMesh, settings.mesh)
         meters = RayMeters(settings.mesh, serve.get_replica_context().replica_tag.rpartition("#")[2])
         ledger = SharedLedger(settings.mesh)
         shares = settings.limits, settings.replicas
@@ -57,7 +57,7 @@ class Replica:
             async with _grpc(door, settings):
                 yield door
         finally:
-            await asyncio.to_thread(mesh.close)
+            await mesh.leave()
 
 
 def _grpc(door: Door, settings: Settings) -> contextlib.AbstractAsyncContextManager[Any]:

@@ -6,7 +6,11 @@ import pytest
 
 from benchmarks import faults, serving, streams
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.timeout(400),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray Serve's own
+]
 
 
 def test_the_mesh_against_the_bare_server() -> None:
