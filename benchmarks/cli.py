@@ -81,7 +81,7 @@ def serving(
     count: Annotated[int, typer.Option("--streams", min=10, help="Of each side, each time, without a model.")] = 400,
     concurrency: Annotated[int, typer.Option(min=2, help="Streams at once, where requests a second count.")] = 16,
     model: Annotated[bool, typer.Option(help="Also smollm2-135m on vLLM; takes minutes.")] = True,
-    model_count: Annotated[int, typer.Option("--model-streams", min=2, help="Of each side, with the model.")] = 32,
+    model_count: Annotated[int, typer.Option("--model-streams", min=2, help="Of each side, with the model.")] = 24,
     tokens: Annotated[int, typer.Option(min=2, help="Bounds the model's answers.")] = 32,
     profile: Annotated[bool, typer.Option("--profile", help="Also: whose the distance to `vllm serve` is.")] = False,
     models_dir: ModelsDir = None,

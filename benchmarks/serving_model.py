@@ -74,7 +74,7 @@ def measure(count: int, tokens: int, profile: bool, models_dir: Path | None = No
                     for name, to in (("mesh", url), ("bare", url + path), ("vllm", other))
                 }
                 levels = {
-                    level: await in_turns(sides, max(count, 2 * level), level, max(2, level)) for level in CONCURRENCY
+                    level: await in_turns(sides, max(count, 8 * level), level, max(4, level)) for level in CONCURRENCY
                 }
                 steps = {"actor": _through_ray(actor, tokens), **sides}
                 return levels, await in_turns(steps, count, 1, 4) if profile else {}
