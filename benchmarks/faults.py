@@ -28,7 +28,8 @@ from mesh.client import Mesh
 from mesh.config import MeshConfig, load
 from mesh.running import connect
 
-PIECES, PIECE_S, STALL_S = 10, 0.1, 1.0
+PIECES, PIECE_S, STALL_S = 10, 0.1, 2.0
+WAIT_S = 0.75 * STALL_S  # before a first token that comes late
 ANSWER = "".join(f"word {number} " for number in range(PIECES))
 SEEN = 3  # pieces that a client has read when something happens to its stream
 PATIENCE_S = 30.0  # a stream that has not ended by then hangs
@@ -50,7 +51,7 @@ class Faulty(ScriptedEngine):
     async def generate(self, request: Request) -> AsyncIterator[Piece]:
         told = request.messages[-1].content
         if told == "wait":
-            await asyncio.sleep(8 * PIECE_S)
+            await asyncio.sleep(WAIT_S)
         number = 0
         async with contextlib.aclosing(super().generate(request)) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
@@ -194,47 +195,59 @@ def run(server: Server, case: Case, times: int) -> list[Try]:
 
 def attempt(server: Server, case: Case) -> Try:
     """One stream; one that has not ended after ``PATIENCE_S`` is left to itself."""
-    ended: list[Try] = []
-    thread = threading.Thread(target=lambda: ended.append(_stream(server, case)), daemon=True)
+    found: list[Try] = []
+    thread = threading.Thread(target=lambda: found.append(_stream(server, case)), daemon=True)
     thread.start()
     thread.join(PATIENCE_S)
-    return ended[0] if ended else Try("hung", PATIENCE_S)
+    return found[0] if found else Try("hung", PATIENCE_S)
 
 
 def _stream(server: Server, case: Case) -> Try:
-    began = time.monotonic()
-    text, seen, last = "", 0, None
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", timeout=2 * PATIENCE_S) as client:
-        harming = None
-        if case.harm is not None and not case.after:
-            harming = threading.Timer(5 * PIECE_S, case.harm, (server,))
-            harming.start()
-        try:
-            with client.chat.completions.create(
-                model="mesh", messages=[{"role": "user", "content": case.told}], stream=True
-            ) as chunks:
-                for last in chunks:
-                    text += last.choices[0].delta.content or ""
-                    seen += 1
-                    if seen == case.after and case.harm is not None:
-                        case.harm(server)
-                    if seen == case.after and case.leaves:
-                        break
-        except openai.APIError as error:
-            return Try("error" if _is_clear(error) else "unclear", time.monotonic() - began, _told(error))
-        except httpx.HTTPError as error:
-            return Try("unclear", time.monotonic() - began, _told(error))
-        finally:
-            if harming is not None:
-                harming.join()
+    began, chunks, harmed = time.monotonic(), list[Any](), list[int]()
+
+    def harm() -> None:
+        if case.harm is not None:
+            case.harm(server)
+            harmed.append(len(chunks))
+
+    early = threading.Timer(WAIT_S / 3, harm if not case.after else lambda: None)
+    early.start()
+    try:
+        with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", timeout=2 * PATIENCE_S) as client:
+            messages: Any = [{"role": "user", "content": case.told}]
+            with client.chat.completions.create(model="mesh", messages=messages, stream=True) as stream:
+                for chunk in stream:
+                    chunks.append(chunk)
+                    if len(chunks) == case.after:
+                        harm()
+                        if case.leaves:
+                            break
+    except openai.APIError as error:
+        return Try("error" if _is_clear(error) else "unclear", time.monotonic() - began, _told(error))
+    except httpx.HTTPError as error:
+        return Try("unclear", time.monotonic() - began, _told(error))
+    finally:
+        early.join()
     if case.leaves:
         began = time.monotonic()
         return Try("stopped" if until(server.idle, SOON_S) else "hung", time.monotonic() - began)
-    seconds = time.monotonic() - began
-    if text != ANSWER or last is None or last.choices[0].finish_reason != "stop":
+    return ended(case, chunks, harmed, time.monotonic() - began)
+
+
+def ended(case: Case, chunks: Sequence[Any], harmed: Sequence[int], seconds: float) -> Try:
+    """What became of a stream that came to its end.
+
+    Args:
+        chunks: as OpenAI's client gave them.
+        harmed: how many of them had come when the harm was done.
+    """
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    if text != ANSWER or chunks[-1].choices[0].finish_reason != "stop":
         return Try("unclear", seconds, f"another text: {text!r}")
-    agents = [hop["agent"] for hop in (last.model_extra or {})["mesh"]["path"]]
-    if "first" not in agents and case.harm is not Server.kill_replica:  # whose next try may find a new server
+    agents = [hop["agent"] for hop in chunks[-1].model_extra["mesh"]["path"]]
+    if case.harm is not None and list(harmed) != [case.after]:
+        return Try("unclear", seconds, f"harm was done after {list(harmed)} pieces, not {case.after}")
+    if "first" not in agents and case.harm is not Server.kill_replica:  # whose client may have asked again
         return Try("unclear", seconds, "the agent that was to go wrong was not asked")
     return Try("continued" if case.after and len(agents) > 1 else "answered", seconds)
 
@@ -267,13 +280,13 @@ def figures(tries: Mapping[str, Sequence[Try]]) -> dict[str, dict[str, Any]]:
     usual, *_ = tries.values()
     calm = float(np.median([each.seconds for each in usual]))
     told = {}
-    for name, ended in tries.items():
-        outcomes = Counter(each.outcome for each in ended)
-        lost = [each.seconds - (0.0 if each.outcome == "stopped" else calm) for each in ended]
+    for name, these in tries.items():
+        outcomes = Counter(each.outcome for each in these)
+        lost = [each.seconds - (0.0 if each.outcome == "stopped" else calm) for each in these]
         told[name] = {
             **{outcome: outcomes[outcome] for outcome in get_args(Outcome)},
             "lost_s": {"p50": round(float(np.median(lost)), 2), "max": round(max(lost), 2)},
-            "why": dict(Counter(each.why for each in ended if each.why)),
+            "why": dict(Counter(each.why for each in these if each.why)),
         }
     return told
 

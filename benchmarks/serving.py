@@ -119,7 +119,7 @@ def rows(noop: Figures, model: Figures | None) -> Sequence[Figures]:
             "": part,
             "asked": side,
             "streams/s": figures["rps"],
-            "tokens/s": figures["tokens_per_s"] if part not in noop else None,
+            "tokens/s": figures.get("tokens_per_s"),
             "first token p50 ms": figures["ttft_ms"]["p50"],
             "p99": figures["ttft_ms"]["p99"],
             "end p50 ms": figures["end_ms"]["p50"],

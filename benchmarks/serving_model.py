@@ -49,12 +49,12 @@ def measure(count: int, tokens: int, profile: bool, models_dir: Path | None = No
     """(b) at each concurrency.
 
     Args:
-        count: streams of each side at each concurrency; at least one for each place.
+        count: streams of each side at each concurrency; eight turns at least.
         tokens: bounds each answer.
         profile: also measure where the time of one stream goes.
 
     Returns:
-        ``levels``: concurrency -> side -> figures; ``profile``: see ``_steps``.
+        ``levels``: concurrency -> side -> figures; ``profile``: see ``steps_ms``.
     """
     from benchmarks import bare
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ def test_a_load_counts_over_all_of_its_turns() -> None:
     assert told["tokens_per_s"] == 1.5
     assert told["ttft_ms"]["p50"] == 200.0
     assert told["end_ms"]["p50"] == 400.0
+    assert "tokens_per_s" not in Load([1.0, 3.0], timings).figures()
 
 
 async def test_sides_take_turns_and_no_more_are_asked_than_may_be() -> None:
@@ -123,6 +125,34 @@ def test_the_fault_table_counts_and_tells_what_was_lost() -> None:
         "": "nothing", "answered": 3, "continued": 0, "stopped": 0, "clear error": 0, "unclear": 0, "hung": 0,
         "seconds lost, p50": 0.0, "max": 0.5,
     }  # fmt: skip
+
+
+def chunk(text: str, finish: str | None = None, *agents: str) -> Any:
+    choice = SimpleNamespace(delta=SimpleNamespace(content=text), finish_reason=finish)
+    return SimpleNamespace(choices=[choice], model_extra={"mesh": {"path": [{"agent": agent} for agent in agents]}})
+
+
+@pytest.mark.parametrize(
+    ("case", "agents", "harmed", "outcome"),
+    [
+        ("nothing", ["first"], [], "answered"),
+        ("nothing", ["second"], [], "unclear"),  # it must have been asked, or nothing is tried
+        ("agent killed mid-stream", ["first", "second"], [3], "continued"),
+        ("agent killed mid-stream", ["first", "second"], [4], "unclear"),
+        ("agent killed before the first token", ["first", "second"], [0], "answered"),
+        ("agent killed before the first token", ["first"], [1], "unclear"),  # killed too late
+        ("agent killed before the first token", ["first"], [], "unclear"),  # not killed at all
+        ("replica killed before the first token", ["second"], [0], "answered"),
+        ("agent stalls mid-stream", ["first", "second"], [], "continued"),
+        ("agent slow", ["first"], [], "answered"),
+    ],
+)
+def test_how_a_stream_ended(case: str, agents: list[str], harmed: list[int], outcome: str) -> None:
+    (played,) = (each for each in faults.CASES if each.name == case)
+    chunks = [chunk(faults.ANSWER[:9]), chunk(faults.ANSWER[9:]), chunk("", "stop", *agents)]
+    assert faults.ended(played, chunks, harmed, 1.5).outcome == outcome
+    assert faults.ended(played, chunks[1:], harmed, 1.5).outcome == "unclear"
+    assert faults.ended(played, chunks[:2], harmed, 1.5).outcome == "unclear"
 
 
 def test_streams_are_open_from_their_first_token_to_their_end() -> None:
