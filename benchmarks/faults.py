@@ -34,7 +34,8 @@ ANSWER = "".join(f"word {number} " for number in range(PIECES))
 SEEN = 3  # pieces that a client has read when something happens to its stream
 PATIENCE_S = 30.0  # a stream that has not ended by then hangs
 SOON_S = 5.0  # and so does a generation that nobody wants any more
-KNOWN_S = 2.5  # how long until every replica has heard who is there again
+REPLICAS, ENOUGH = 3, 2  # when one is killed, one is left that a client may ask again, and one for the next try
+KNOWN_S = 2.5  # how long until every replica has heard of a new agent
 LIVES = 3  # deaths after which `first` is replaced: more in a short time are a crash loop, and it would be given up
 FIRST: dict[str, Any] = {
     "name": "first",
@@ -100,9 +101,8 @@ class Case:
 class Server:
     """The server under test."""
 
-    def __init__(self, url: str, mesh: Mesh, replicas: int) -> None:
-        self.url, self.mesh, self.replicas = url, mesh, replicas
-        self._killed = False
+    def __init__(self, url: str, mesh: Mesh) -> None:
+        self.url, self.mesh = url, mesh
 
     def agent(self) -> dict[str, Any]:
         """What the server tells of ``first``."""
@@ -117,19 +117,16 @@ class Server:
         return False
 
     def recover(self) -> None:
-        """Wait until everything is up again, and known to be. Raises MeshError where that does not come."""
-        if not until(lambda: self.idle() and len(replicas()) >= self.replicas, 60):
+        """Wait until what the next try needs is up again. Raises MeshError where that does not come."""
+        if not until(lambda: self.idle() and len(replicas()) >= ENOUGH, 60):
             raise MeshError(f"the server does not recover: {self.agent()}, {len(replicas())} replicas")
-        if self._killed:
-            if self.agent()["deaths"] >= LIVES:
-                self.mesh.remove_agent("first")
-                self.mesh.add_agent(FIRST)
+        if self.agent()["deaths"] >= LIVES:
+            self.mesh.remove_agent("first")
+            self.mesh.add_agent(FIRST)
             time.sleep(KNOWN_S)
-            self._killed = False
 
     def kill_agent(self) -> None:
         """``kill -9`` for ``first``."""
-        self._killed = True
         os.kill(next(row["pid"] for row in self.mesh.status() if row["agent"] == "first"), signal.SIGKILL)
 
     def kill_replica(self) -> None:
@@ -154,7 +151,7 @@ def replicas() -> dict[int, int]:
 
 
 CASES = (
-    Case("nothing", "hello"),
+    Case("nothing", "hello", at_once=5),
     Case("agent killed before the first token", "wait", Server.kill_agent),
     Case("agent killed mid-stream", "hello", Server.kill_agent, after=SEEN),
     Case("agent stalls mid-stream", "stall", after=SEEN, at_once=5),
@@ -162,7 +159,7 @@ CASES = (
     Case("malformed piece mid-stream", "malformed", after=SEEN, at_once=5),
     Case("replica killed before the first token", "wait", Server.kill_replica),
     Case("replica killed mid-stream", "hello", Server.kill_replica, after=SEEN),
-    Case("client gone mid-stream", "hello", after=SEEN, leaves=True),
+    Case("client gone mid-stream", "hello", after=SEEN, leaves=True, at_once=5),
 )
 
 
@@ -174,8 +171,8 @@ def measure(times: int, names: Sequence[str] = (), tell: Callable[[str], object]
     """
     chosen = [case for case in CASES if not names or case.name in (*names, CASES[0].name)]
     config, tries = pool(), {}
-    with served(config, replicas=2) as url, connect(config.name) as mesh:
-        server = Server(url, mesh, 2)
+    with served(config, replicas=REPLICAS) as url, connect(config.name) as mesh:
+        server = Server(url, mesh)
         for case in chosen:
             began = time.monotonic()
             tries[case.name] = run(server, case, times)
@@ -214,8 +211,8 @@ def _stream(server: Server, case: Case) -> Try:
     early.start()
     try:
         with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", timeout=2 * PATIENCE_S) as client:
-            messages: Any = [{"role": "user", "content": case.told}]
-            with client.chat.completions.create(model="mesh", messages=messages, stream=True) as stream:
+            asked: Any = {"messages": [{"role": "user", "content": case.told}], "extra_body": {"entry": "first"}}
+            with client.chat.completions.create(model="mesh", stream=True, **asked) as stream:
                 for chunk in stream:
                     chunks.append(chunk)
                     if len(chunks) == case.after:
