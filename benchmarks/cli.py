@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from agents.errors import QueryError
+from mesh.options import ModelsDir
 
 app = typer.Typer(help="Numbers that anyone can repeat.", no_args_is_help=True)
 Work = Annotated[
@@ -73,6 +74,65 @@ def hops(
     result = measure(asks, seed)
     print_table(rows(result))
     publish("hops", result, seed, out)
+
+
+@app.command()
+def serving(
+    count: Annotated[int, typer.Option("--streams", min=10, help="Of each side, each time, without a model.")] = 400,
+    concurrency: Annotated[int, typer.Option(min=2, help="Streams at once, where requests a second count.")] = 16,
+    model: Annotated[bool, typer.Option(help="Also smollm2-135m on vLLM; takes minutes.")] = True,
+    model_count: Annotated[int, typer.Option("--model-streams", min=2, help="Of each side, with the model.")] = 24,
+    tokens: Annotated[int, typer.Option(min=2, help="Bounds the model's answers.")] = 32,
+    profile: Annotated[bool, typer.Option("--profile", help="Also: whose the distance to `vllm serve` is.")] = False,
+    models_dir: ModelsDir = None,
+    out: Out = None,
+) -> None:
+    """What the server costs, against Ray Serve, FastAPI and one streaming actor, and against `vllm serve`."""
+    from benchmarks import serving, serving_model
+    from benchmarks.results import publish
+    from mesh.terminal import print_table
+
+    noop = serving.noop(count, concurrency)
+    real = serving_model.measure(model_count, tokens, profile, models_dir) if model else None
+    print_table(serving.rows(noop, real))
+    details = {"streams": count, "concurrency": concurrency, "noop": noop, "model": real}
+    publish("serving", serving.result(noop, real), out=out, details=details)
+
+
+@app.command()
+def faults(
+    times: Annotated[int, typer.Option(min=1, help="How often each goes wrong.")] = 20,
+    case: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
+    out: Out = None,
+) -> None:
+    """What becomes of streams when agents or replicas die, stall, dawdle or talk nonsense, or the client goes."""
+    from benchmarks.faults import CASES, measure, rows
+    from benchmarks.results import publish
+    from mesh.terminal import print_table, say
+
+    known = [each.name for each in CASES]
+    if unknown := set(case or ()).difference(known):
+        raise QueryError(f"case: {min(unknown)!r}; it must be one of {', '.join(known)}")
+    result = measure(times, case or (), say)
+    print_table(rows(result))
+    publish("serving_faults", result, out=out)
+
+
+@app.command()
+def streams(
+    count: Annotated[int, typer.Option("--streams", min=2, help="At once.")] = 1000,
+    rounds: Annotated[int, typer.Option(min=1, help="How often all of them.")] = 3,
+    lasting_s: Annotated[float, typer.Option(min=1.0, help="Seconds that the engine takes over each.")] = 30.0,
+    out: Out = None,
+) -> None:
+    """A thousand streams at once through the server: how many are lost, how long they wait, what memory they take."""
+    from benchmarks.results import publish
+    from benchmarks.streams import measure, rows
+    from mesh.terminal import print_table
+
+    result = measure(count, rounds, lasting_s)
+    print_table(rows(result))
+    publish("serving_streams", result, out=out)
 
 
 @app.command()

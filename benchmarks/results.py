@@ -30,9 +30,18 @@ def routing() -> Path:
     return HERE / "results" / "routing.json"
 
 
-def publish(name: str, result: dict[str, Any], seed: int | None = None, out: Path | None = None) -> Path:
-    """Write ``NAME.json`` (into ``benchmarks/results``, or the folder ``out``) and print the RESULT line."""
-    path = write(name, result, seed, folder(out))
+def publish(
+    name: str,
+    result: dict[str, Any],
+    seed: int | None = None,
+    out: Path | None = None,
+    details: dict[str, Any] | None = None,
+) -> Path:
+    """Write ``NAME.json`` (into ``benchmarks/results``, or the folder ``out``) and print the RESULT line.
+
+    ``details`` stand in the file only.
+    """
+    path = write(name, {**result, **(details or {})}, seed, folder(out))
     print("RESULT " + json.dumps(result), flush=True)
     return path
 

@@ -158,7 +158,10 @@ ONLY_IN = {  # libraries -> where they may be imported, and why there
         "training/": "models are trained there",
         "benchmarks/baselines/": "learnt baselines",
     },
-    "fastapi starlette grpc": {"mesh/ingress/": "what is served over HTTP and gRPC"},
+    "fastapi starlette grpc": {
+        "mesh/ingress/": "what is served over HTTP and gRPC",
+        "benchmarks/bare.py": "the barest server, to which ours is held",
+    },
     "sklearn": {"training/": "calibration maps are fitted there", "benchmarks/": "baselines and their scores"},
 }
 

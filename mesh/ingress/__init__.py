@@ -8,6 +8,7 @@ gate                            who may come in now: rates, streams, the queue
 door                            one replica's way into the mesh: HTTP and gRPC both go through it
 served, ledger                  the mesh as a replica needs it; what all replicas know together of past queries
 guard, http, page               HTTP
+ending                          what is said in Serve's proxy when a replica dies
 grpc_server, grpc_client        gRPC, and who asks a mesh elsewhere by it
 federation, gateway             a mesh elsewhere as an agent of this one: how it is asked, what it decides (pure)
 meters                          what is measured

@@ -35,7 +35,7 @@ STATUSES = {  # every status that a caller may get besides 200
     431: "the head of the request is too large",
     500: "a fault of this server",
     502: "every agent that could have answered has failed",
-    503: "too much to do, or the mesh is down: Retry-After tells when",
+    503: "too much to do, the mesh is down, or a process of the server has died: Retry-After tells when",
     504: "the deadline passed",
 }
 LONGEST = 1_000  # characters of a message: gRPC sends it in headers

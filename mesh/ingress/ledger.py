@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
+from msgspec.msgpack import Decoder
 from msgspec.structs import replace
 
 from agents.errors import MeshClosed
 from agents.messages import Reply
+from agents.wire import pack
 from mesh.ingress.wire import about
 
 KEPT = 10_000
@@ -38,6 +40,9 @@ class Record(Struct, frozen=True):
         """As JSON."""
         known = about(self.reply) if self.reply else {"id": self.id, "alpha": self.alpha, "error": self.error}
         return {**known, "time": self.time, "right": self.right}
+
+
+_read = Decoder(list[Record]).decode
 
 
 class Books(Protocol):
@@ -90,6 +95,15 @@ class Ledger:
         return list(mine[: -count - 1 : -1])
 
 
+class LedgerActor(Ledger):
+    """A ledger that replicas write to over Ray."""
+
+    async def take(self, records: bytes) -> None:
+        """Remember several, packed."""
+        for record in _read(records):
+            await self.write(record)
+
+
 def open_ledger(mesh: str) -> Any:
     """The ledger of a mesh that is up, an actor; ``mesh down`` ends it with the rest."""
     import ray
@@ -97,7 +111,7 @@ def open_ledger(mesh: str) -> Any:
     from agents.actor import NAMESPACE
 
     options = {"name": mesh + SUFFIX, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
-    return ray.remote(Ledger).options(**options, num_cpus=0, max_restarts=-1, max_concurrency=CALLS).remote()
+    return ray.remote(LedgerActor).options(**options, num_cpus=0, max_restarts=-1, max_concurrency=CALLS).remote()
 
 
 class SharedLedger:
@@ -105,10 +119,22 @@ class SharedLedger:
 
     def __init__(self, mesh: str) -> None:
         self._mesh, self._actor = mesh, None
+        self._unsent: list[Record] = []
+        self._sending = False
 
     async def write(self, record: Record) -> None:
-        with contextlib.suppress(MeshClosed):
-            await self._reach("write", record)
+        """Send it; while others are on their way it waits, and goes with all that have come meanwhile."""
+        self._unsent.append(record)
+        if self._sending:
+            return
+        self._sending = True
+        try:
+            while self._unsent:
+                records, self._unsent = self._unsent, []
+                with contextlib.suppress(MeshClosed):
+                    await self._reach("take", pack(records))
+        finally:
+            self._sending = False
 
     async def find(self, identity: str) -> Record | None:
         found: Record | None = await self._reach("find", identity)

@@ -1,23 +1,18 @@
 """How long Serve's HTTP proxy waits for a request: without a bound, a client that sends a byte a second keeps its
 connection for ever, and some thousands of them keep everybody else out ("slow loris").
 
-Serve's server is uvicorn, which bounds only the time between two requests. So its protocol gets a clock: ``install``
-is what Serve calls in its proxy's process (its "HTTP proxy callback"), before it listens.
+Serve's server is uvicorn, which bounds only the time between two requests. So its protocol gets a clock.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from typing import Any
 
 from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mesh.ingress.limits import Limits
 
-CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
-_LIMITS = "MESH_HTTP_LIMITS"
 _MORE_S = 1.0  # after which a body that is late has been refused in words (see ``guard``)
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -107,13 +102,7 @@ class Impatient(HttpToolsProtocol):
             self.transport.close()
 
 
-def environment(limits: Limits) -> dict[str, str]:
-    """What the proxy's process must find in its environment, so that it is no more patient than this."""
-    return {CALLBACK: f"{__name__}:install", _LIMITS: limits.model_dump_json()}
-
-
-def install() -> list[Any]:
-    """Have the server that is about to start in this process be impatient. Gives no middleware."""
-    Impatient.limits = Limits.model_validate_json(os.environ[_LIMITS])
+def install(limits: Limits) -> None:
+    """Have the server that is about to start in this process be impatient."""
+    Impatient.limits = limits
     auto.AutoHTTPProtocol = Impatient
-    return []

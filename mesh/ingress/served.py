@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from msgspec import structs
@@ -17,6 +17,7 @@ from mesh.query import Asked
 from mesh.spans import Spans
 from mesh.tracing import Trace
 
+_GOODBYE_S = 1.0  # how long a replica that ends waits until agents have heard that their work is not wanted
 _FRESH_S = 0.5  # how old a status may be: every agent is asked for it
 
 
@@ -72,3 +73,44 @@ class ServedMesh(Mesh):
     def _remember(self, reply: Reply) -> None:
         """Only into the trace: feedback finds replies in the ledger, where no text is."""
         self._trace("answered", reply)
+
+
+class ReplicaMesh(ServedMesh):
+    """One on Ray that asks in its caller's own event loop: with a thread between them, each piece of each answer would
+    wait until the interpreter changes over. All calls come from one loop.
+    """
+
+    async def aask(self, query: Asked, alpha: float | None = None, **options: Any) -> Reply:
+        """As ``Mesh.aask``."""
+        return await self._ask(*await self._begun(query, alpha, **options))
+
+    async def astream(self, query: Asked, alpha: float | None = None, **options: Any) -> AsyncGenerator[str | Reply]:
+        """As ``Mesh.astream``."""
+        checked = await self._begun(query, alpha, **options)
+        pieces: asyncio.Queue[str | Reply | None] = asyncio.Queue()
+
+        async def pump() -> None:
+            try:
+                pieces.put_nowait(await self._ask(*checked, pieces.put_nowait))
+            finally:
+                pieces.put_nowait(None)
+
+        ended = asyncio.create_task(pump())
+        try:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+            await ended
+        finally:
+            ended.cancel()
+            await asyncio.gather(ended, return_exceptions=True)
+
+    async def members(self) -> Directory:
+        await self._up()
+        return await self._running.directory()
+
+    async def leave(self) -> None:
+        """``close``, once those who were left have heard so."""
+        if self._partings:
+            await asyncio.wait(self._partings, timeout=_GOODBYE_S)
+        self._partings.clear()
+        await asyncio.to_thread(self.close)

@@ -14,20 +14,27 @@ from ray import serve
 
 from agents.actor import NAMESPACE
 from agents.errors import ConfigError, MeshError
-from mesh.ingress import patience
 from mesh.ingress.curves import shipped_curves
 from mesh.ingress.door import Door
 from mesh.ingress.http import application
 from mesh.ingress.keys import Keys
 from mesh.ingress.ledger import CALLS, SUFFIX, SharedLedger, open_ledger
 from mesh.ingress.meters import RayMeters
-from mesh.ingress.served import ServedMesh
+from mesh.ingress.proxy import environment
+from mesh.ingress.served import ReplicaMesh
 from mesh.ingress.settings import Settings
 from mesh.running import connect_as
 from mesh.spans import open_spans
 
 log = logging.getLogger(__name__)
 APP = "mesh"
+LEAN: dict[str, Any] = {  # a replica that writes no line a request, and runs in Serve's own loop, which it never blocks
+    "ray_actor_options": {
+        "num_cpus": 0,
+        "runtime_env": {"env_vars": {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}},
+    },
+    "logging_config": {"enable_access_log": False},
+}
 
 
 class Replica:
@@ -43,7 +50,7 @@ class Replica:
     @contextlib.asynccontextmanager
     async def _door(self) -> AsyncIterator[Door]:
         settings = self._settings
-        mesh = await asyncio.to_thread(connect_as, ServedMesh, settings.mesh)
+        mesh = await asyncio.to_thread(connect_as, ReplicaMesh, settings.mesh)
         if settings.otlp:
             mesh.export(open_spans(settings.otlp))
         meters = RayMeters(settings.mesh, serve.get_replica_context().replica_tag.rpartition("#")[2])
@@ -55,7 +62,7 @@ class Replica:
             async with _grpc(door, settings):
                 yield door
         finally:
-            await asyncio.to_thread(mesh.close)
+            await mesh.leave()
 
 
 def _grpc(door: Door, settings: Settings) -> contextlib.AbstractAsyncContextManager[Any]:
@@ -72,9 +79,9 @@ def deployment(settings: Settings) -> serve.Application:
         "name": "ingress",
         "num_replicas": settings.replicas,
         "max_ongoing_requests": CALLS,
-        "ray_actor_options": {"num_cpus": 0},
         "health_check_period_s": 5.0,
         "graceful_shutdown_timeout_s": 10.0,
+        **LEAN,
     }
     made: serve.Application = serve.deployment(serve.ingress()(Replica), **options).bind(settings)
     return made
@@ -85,8 +92,7 @@ def proxy_options(settings: Settings) -> dict[str, Any]:
     http: dict[str, Any] = {"host": settings.host, "port": settings.port}
     if settings.tls:
         http |= {"ssl_certfile": settings.tls.cert, "ssl_keyfile": settings.tls.key}
-    environment = {"env_vars": patience.environment(settings.limits)}
-    controller = {"runtime_env": environment}  # which the proxy inherits
+    controller = {"runtime_env": {"env_vars": environment(settings.limits)}}  # which hands it on to the proxy
     return {"proxy_location": "HeadOnly", "http_options": http, "controller_options": controller}
 
 
@@ -99,10 +105,9 @@ def start(settings: Settings) -> None:
     """
     _check_free(settings)
     serve.shutdown()  # of one that serves nothing, whose options would be kept instead of ours
-    quiet = {"enable_access_log": False}
     try:
         open_ledger(settings.mesh)
-        serve.start(**proxy_options(settings), logging_config=quiet)
+        serve.start(**proxy_options(settings), logging_config=LEAN["logging_config"])
         serve.run(deployment(settings), name=APP, route_prefix="/")
     except RuntimeError as error:
         stop(settings)

@@ -210,7 +210,7 @@ def test_one_server_a_cluster(server: Server, tmp_path: Path) -> None:
 def test_a_replica_that_is_killed_takes_nothing_along_but_its_own_streams(
     server: Server, client: openai.OpenAI
 ) -> None:
-    """Those end with an error; others go on, it comes back, and traces of what it answered stay."""
+    """Those end with an error, but properly; others go on, it comes back, and traces of what it answered stay."""
     replies = [client.chat.completions.create(model="c", messages=MESSAGES).id for _ in range(8)]
     ended: list[str] = []
     streams = [threading.Thread(target=stream_to_its_end, args=(server, ended)) for _ in range(8)]
@@ -221,9 +221,7 @@ def test_a_replica_that_is_killed_takes_nothing_along_but_its_own_streams(
     os.kill(victim, signal.SIGKILL)
     for stream in streams:
         stream.join(30)
-    assert len(ended) == 8
-    assert set(ended) <= {"data: [DONE]", "RemoteProtocolError", "ReadError"}
-    assert "data: [DONE]" in ended
+    assert ended == ["data: [DONE]"] * 8
     assert until(lambda: rows(server)["b"]["engine_running"] == 0)
     assert all(httpx.get(f"{server.url}/v1/mesh/trace/{reply}").status_code == 200 for reply in replies)
     assert until(lambda: len(replicas()) == 2 and victim not in replicas(), 60)

@@ -22,14 +22,14 @@ from typer.testing import CliRunner, Result
 
 import agents.errors
 import mesh.cli
-from agents.errors import ConfigError, MeshError
+from agents.errors import ConfigError, MeshClosed, MeshError
 from agents.messages import Hop, Reply
 from benchmarks.results import routing
 from mesh.ingress import command, wire
 from mesh.ingress.errors import STATUSES, Refused, refusal
 from mesh.ingress.gate import Bucket, Gate
 from mesh.ingress.keys import Key, Keys, bearer, environment_keys, gather_keys, new_key, read_keys
-from mesh.ingress.ledger import Ledger, Record
+from mesh.ingress.ledger import Ledger, LedgerActor, Record, SharedLedger
 from mesh.ingress.limits import Limits, read_limits
 from mesh.ingress.meters import COUNTERS, GAUGES, HISTOGRAMS, measure
 from mesh.ingress.names import Model, read_alpha, read_model
@@ -271,6 +271,26 @@ async def test_the_ledger_forgets_the_oldest() -> None:
     ]  # fmt: skip
     (record,) = await ledger.last(1, None)
     assert record.told()["right"] is True
+
+
+async def test_records_that_come_meanwhile_are_sent_together() -> None:
+    there, calls = LedgerActor(), list[int]()
+
+    class Here(SharedLedger):
+        async def _reach(self, method: str, *args: Any) -> Any:
+            await asyncio.sleep(0.01)
+            before = len(await there.last(99, None))
+            await getattr(there, method)(*args)
+            calls.append(len(await there.last(99, None)) - before)
+            if len(calls) == 1:
+                raise MeshClosed("it does not answer")  # costs nobody else anything
+
+    ledger = Here("lab")
+    await asyncio.gather(*(ledger.write(Record(str(n), "ada", float(n), 0.5, REPLY)) for n in range(5)))
+    assert calls == [1, 4]
+    assert await there.last(1, None) == [Record("4", "ada", 4.0, 0.5, REPLY)]
+    await ledger.write(Record("5", "ada", 5.0, 0.5, error="busy"))
+    assert calls == [1, 4, 1]
 
 
 # ---------------------------------------------------------------------------------- starting it
