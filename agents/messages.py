@@ -100,6 +100,11 @@ class Query(_Value, frozen=True):
         return (self.id, self.attempt)
 
 
+def agent_of(address: str) -> str:
+    """Whose replica this is: ``agent#start`` names one start of one replica, a name alone the agent itself."""
+    return address.partition("#")[0]
+
+
 def given_id(query_id: str) -> str:
     """The caller's own id of a query: what stands before the "#" that makes it one of a kind."""
     return query_id.rpartition("#")[0] or query_id
@@ -351,11 +356,12 @@ class Emit(_Value, frozen=True):
 
 
 class End(_Value, frozen=True):
-    """The answer is complete, or broke off (``finish`` is failed); ``hop`` is the agent's own."""
+    """The answer is complete, or broke off (``finish`` is failed); ``hop`` and ``cost`` are the agent's own."""
 
     key: Key
     finish: Finish
     hop: Hop
+    cost: float = 0.0
 
 
 class Pull(_Value, frozen=True):

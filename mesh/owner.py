@@ -76,7 +76,8 @@ class Owner:
                 self._moved = now
                 return []
             case msg.Rejected():
-                return self._failed(event, now) if event.agent == self._agent else []
+                ours = msg.agent_of(event.agent) == msg.agent_of(self._agent)
+                return self._failed(event, now) if ours else []
 
     def _ask(self, candidates: Sequence[str], query: msg.Query, now: float) -> list[msg.OwnerCommand]:
         self._entry = self._agent = candidates[0]
@@ -98,13 +99,13 @@ class Owner:
         self._hops += (batch.end.hop,)
         if batch.end.finish == "failed":
             return commands + self._again(self._hops, batch.end.hop.reason, "", now)
-        card, path = self.cards[self._agent], self.history + self._hops
+        path = self.history + self._hops
         reply = msg.Reply(
             self.query.id,
             self.text,
-            self._agent,
+            batch.end.hop.agent,
             self.query.alpha,
-            card.cost,
+            batch.end.cost,
             sum(hop.full_cost for hop in path),
             path,
             now - self._start,
