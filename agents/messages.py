@@ -36,9 +36,9 @@ class Message(_Value, frozen=True):
 class Card(_Value, frozen=True):
     """What an agent tells those who may forward to it.
 
-    ``cost`` is its normalised price per query in (0, 1]; ``mean_work`` the mean of ``prompt tokens + 4 * generated
-    tokens`` over its completed validation answers; ``context`` the longest prompt plus answer it can hold, in tokens;
-    ``learns`` whether its policy wants outcomes; ``profile`` what it is good at, where it knows.
+    ``cost`` is its price per query in (0, 1]; ``mean_work`` the mean of ``prompt tokens + 4 * generated tokens`` over
+    its validation answers; ``context`` the longest prompt plus answer it holds, in tokens; ``learns`` whether its
+    policy wants outcomes; ``profile`` what it is good at, where it knows.
     """
 
     name: str
@@ -98,11 +98,6 @@ class Query(_Value, frozen=True):
     @property
     def key(self) -> Key:
         return (self.id, self.attempt)
-
-
-def agent_of(address: str) -> str:
-    """Whose replica this is: ``agent#start`` names one start of one replica, a name alone the agent itself."""
-    return address.partition("#")[0]
 
 
 def given_id(query_id: str) -> str:
@@ -172,8 +167,7 @@ class Request(_Value, frozen=True):
 class Piece(_Value, frozen=True):
     """A piece of a draft: new text, how many tokens it took and the sum of their log-probabilities.
 
-    The first piece tells the prompt's tokens, the last one how the draft finished. ``logprob`` is None
-    where the engine gives none.
+    The first piece tells the prompt's tokens, the last one how the draft finished. Some engines give no ``logprob``.
     """
 
     text: str

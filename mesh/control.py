@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from agents.spec import AgentSpec
 from mesh.config import MeshConfig
 from mesh.directory import Directory
+from mesh.members import Saved
 from mesh.runtimes.base import Runtime
 from mesh.supervisor import Supervisor, Trace
 from mesh.versions import Version
@@ -23,9 +24,13 @@ class Control(Protocol):
         """Who is in the mesh now."""
         ...
 
-    async def add(self, spec: AgentSpec) -> Directory: ...
+    async def add(self, spec: AgentSpec, replicas: int = 1) -> Directory: ...
 
-    async def remove(self, name: str) -> Directory: ...
+    async def remove(self, name: str, drain_s: float = 0.0) -> Directory: ...
+
+    async def scale(self, name: str, replicas: int, drain_s: float = 0.0) -> Directory: ...
+
+    async def upgrade(self, spec: AgentSpec, drain_s: float = 0.0) -> Directory: ...
 
     async def update(self, name: str, version: Version | None) -> None: ...
 
@@ -46,11 +51,17 @@ class OwnControl:
     async def directory(self) -> Directory:
         return self._supervisor.directory
 
-    async def add(self, spec: AgentSpec) -> Directory:
-        return await self._supervisor.add(spec)
+    async def add(self, spec: AgentSpec, replicas: int = 1) -> Directory:
+        return await self._supervisor.add(spec, replicas)
 
-    async def remove(self, name: str) -> Directory:
-        return await self._supervisor.remove(name)
+    async def remove(self, name: str, drain_s: float = 0.0) -> Directory:
+        return await self._supervisor.remove(name, drain_s)
+
+    async def scale(self, name: str, replicas: int, drain_s: float = 0.0) -> Directory:
+        return await self._supervisor.scale(name, replicas, drain_s)
+
+    async def upgrade(self, spec: AgentSpec, drain_s: float = 0.0) -> Directory:
+        return await self._supervisor.upgrade(spec, drain_s)
 
     async def update(self, name: str, version: Version | None) -> None:
         await self._supervisor.update(name, version)
@@ -68,11 +79,22 @@ async def open_control(config: MeshConfig, specs: Mapping[str, AgentSpec], trace
     Raises:
         PlacementError, ConfigError: an agent cannot start.
     """
-    supervisor = Supervisor(
-        specs, config.build_topology(), open_runtime(config), config.limits.heartbeat_s, trace=trace
-    )
+    supervisor = supervise(config, specs, open_runtime(config), trace)
     await supervisor.start()
     return OwnControl(supervisor)
+
+
+def supervise(
+    config: MeshConfig,
+    specs: Mapping[str, AgentSpec],
+    runtime: Runtime,
+    trace: Trace,
+    save: Callable[[Saved], None] | None = None,
+) -> Supervisor:
+    """A supervisor of what ``config`` wants, which it has not started yet."""
+    replicas = {agent.name: agent.replicas for agent in config.agents}
+    topology, heartbeat_s = config.build_topology(), config.limits.heartbeat_s
+    return Supervisor(specs, topology, runtime, heartbeat_s, trace=trace, replicas=replicas, save=save)
 
 
 def open_runtime(config: MeshConfig) -> Runtime:

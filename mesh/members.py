@@ -9,9 +9,9 @@ from typing import Literal, TypeAlias
 
 from agents.errors import ConfigError
 from agents.messages import Card
+from agents.names import address_of
 from agents.spec import AgentSpec
 from mesh.directory import Directory
-from mesh.replicas import address_of
 from topologies import Topology
 
 State: TypeAlias = Literal["starting", "waiting", "up", "down", "given up", "leaving"]
@@ -69,6 +69,16 @@ class Saved:
     cards: Mapping[str, Card]
     starts: Mapping[str, int]
     agents: Mapping[str, tuple[AgentSpec, tuple[AgentSpec, ...], tuple[tuple[int, State, str], ...]]]
+
+    @property
+    def up(self) -> frozenset[str]:
+        """The addresses of those who could be asked."""
+        return frozenset(
+            address_of(name, start)
+            for name, (_, _, seats) in self.agents.items()
+            for start, state, _ in seats
+            if state == "up"
+        )
 
 
 class Roll:

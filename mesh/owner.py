@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from agents import messages as msg
 from agents.errors import AgentBusy, BudgetExceeded, DeadlineExceeded, MeshError, NoAgentLeft, QueryTooLong
+from agents.names import agent_of
 
 
 class Owner:
@@ -76,7 +77,7 @@ class Owner:
                 self._moved = now
                 return []
             case msg.Rejected():
-                ours = msg.agent_of(event.agent) == msg.agent_of(self._agent)
+                ours = agent_of(event.agent) == agent_of(self._agent)
                 return self._failed(event, now) if ours else []
 
     def _ask(self, candidates: Sequence[str], query: msg.Query, now: float) -> list[msg.OwnerCommand]:

@@ -11,21 +11,17 @@ import asyncio
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from msgspec.structs import replace
 
 from agents.errors import AgentDied, AgentError
-from agents.messages import Accepted, Key, Query, Rejected, agent_of
+from agents.messages import Accepted, Key, Query, Rejected
+from agents.names import agent_of
 from mesh.directory import NOBODY, Directory
 
 FRESH_S = 2.0  # how long a replica's own word on its load counts: one that nobody asks says nothing
 ELSEWHERE = ("busy", "leaving")  # why another replica of the agent may well take the query
-
-
-def address_of(agent: str, start: int) -> str:
-    """The address of an agent's replica that was the ``start``-th of this agent to be started."""
-    return f"{agent}#{start}"
 
 
 class Balance:
@@ -91,11 +87,13 @@ class Balance:
 class Replicated(ABC):
     """A transport that reaches agents through their replicas: by an agent's name whichever fits best, else by address.
 
-    Who has accepted a query is told by address, so that its answer is pulled from the replica that gives it.
+    Who has accepted a query is told by address, so that its answer is pulled from the replica that gives it. Who learns
+    of members by asking (and is not told, as agents are) sets ``renew``, which looks who is there now.
     """
 
     def __init__(self, seed: int | None = None) -> None:
         self.balance = Balance(seed)
+        self.renew: Callable[[], Awaitable[None]] | None = None
         self._under_way: dict[tuple[str, Key], str] = {}
 
     @abstractmethod
@@ -120,6 +118,16 @@ class Replicated(ABC):
         Raises:
             AgentDied: none of its replicas is there.
         """
+        result = await self._route(agent, query)
+        if self.renew is not None and (result is None or (isinstance(result, Rejected) and result.reason == "leaving")):
+            await self.renew()
+            result = await self._route(agent, query)
+        if result is None:
+            raise AgentDied(agent, "none of its replicas is there")
+        return result
+
+    async def _route(self, agent: str, query: Query) -> Accepted | Rejected | None:
+        """As ``route``; None where nobody is there."""
         result: Accepted | Rejected | None = None
         tried: list[str] = []
         while (address := self.balance.choose(agent, time.monotonic(), {*tried, *query.excluded})) is not None:
@@ -138,8 +146,6 @@ class Replicated(ABC):
                 return replace(result, agent=address) if result.agent == agent_of(agent) else result
             if result.agent != agent_of(agent) or result.reason not in ELSEWHERE:
                 return result
-        if result is None:
-            raise AgentDied(agent, "none of its replicas is there")
         return result
 
     async def probe(self, agent: str, key: Key) -> bool:

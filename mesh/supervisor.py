@@ -161,10 +161,10 @@ class Supervisor:
             record = self.roll.named(name)
             self.roll.topology = self.roll.topology.leave(name)
             del self.roll.records[name]
-            parting = self._part(record.seats, drain_s)
+            self.roll.leaving.extend(record.seats)
             await self._introduce()
             self.trace("agent_removed", agent=name)
-        await asyncio.shield(parting)
+        await self._part(record.seats, drain_s)
         return self.directory
 
     async def scale(self, name: str, replicas: int, drain_s: float = 0.0) -> Directory:
@@ -176,12 +176,12 @@ class Supervisor:
             record.seats.sort(key=lambda seat: seat.state != "up")
             gone, new = record.seats[replicas:], [Seat(name) for _ in range(replicas - len(record.seats))]
             record.seats = [*record.seats[:replicas], *new]
-            parting = self._part(gone, drain_s)
+            self.roll.leaving.extend(gone)
             await self._introduce()
             for seat in new:
                 self._keep(seat)
             self.trace("agent_scaled", agent=name, replicas=replicas)
-        await asyncio.gather(asyncio.shield(parting), *(seat.settled.wait() for seat in new))
+        await asyncio.gather(self._part(gone, drain_s), *(seat.settled.wait() for seat in new))
         return self.directory
 
     async def upgrade(self, spec: AgentSpec, drain_s: float = 0.0) -> Directory:
@@ -197,10 +197,10 @@ class Supervisor:
             topology = self.roll.priced(spec.name, spec.card.cost)
             await self._seat(record)
             self.roll.topology = topology
-            parting = self._part(old.seats, drain_s)
+            self.roll.leaving.extend(old.seats)
             await self._installed(record)
             self.trace("agent_upgraded", agent=spec.name)
-        await asyncio.shield(parting)
+        await self._part(old.seats, drain_s)
         return self.directory
 
     async def update(self, name: str, version: Version | None) -> None:
@@ -242,26 +242,22 @@ class Supervisor:
             self._keep(seat)
         await self._join(record.spec.name)
 
-    def _part(self, seats: Sequence[Seat], drain_s: float) -> asyncio.Task[None]:
-        """Have these end what they have, and then end them; they are members no more."""
-        self.roll.leaving.extend(seats)
-        task = asyncio.ensure_future(self._parted(seats, drain_s))
-        self._partings.add(task)
-        task.add_done_callback(self._partings.discard)
-        return task
-
-    async def _parted(self, seats: Sequence[Seat], drain_s: float) -> None:
-        await asyncio.gather(*(self._end(seat, drain_s) for seat in seats))
+    async def _part(self, seats: Sequence[Seat], drain_s: float) -> None:
+        """Have these, of whom all have heard that they leave, end what they have; then end them. Nobody need wait."""
+        ends = [asyncio.ensure_future(self._end(seat, drain_s)) for seat in seats]
+        self._partings.update(ends)
+        for end in ends:
+            end.add_done_callback(self._partings.discard)
+        await asyncio.gather(*map(asyncio.shield, ends))
 
     async def _end(self, seat: Seat, drain_s: float) -> None:
         was_up, seat.state = seat.state == "up", "leaving"
         await _stop(seat.keeper)
-        until = time.monotonic() + drain_s
+        until, in_hand = time.monotonic() + drain_s, was_up
         with contextlib.suppress(AgentError):  # it has died: nothing is left to end
-            while was_up and drain_s and await self.runtime.leave(seat.address) and time.monotonic() < until:
-                await asyncio.sleep(_LOOK_S)
-            if was_up and drain_s:
-                await asyncio.sleep(min(drain_s, _LAST_PULL_S))
+            while in_hand and time.monotonic() < until:
+                in_hand = bool(await self.runtime.leave(seat.address))
+                await asyncio.sleep(_LOOK_S if in_hand else _LAST_PULL_S)
         await self.runtime.kill(seat.address)
         self.roll.leaving.remove(seat)
         self._know()
@@ -370,10 +366,10 @@ class Supervisor:
     def _know(self) -> None:
         self.directory = self.roll.directory()
         self.runtime.know(self.directory)
+        self._save(self.roll.save())
 
     async def _introduce(self) -> None:
         self._know()
-        self._save(self.roll.save())
         await self._tell_all(Rewired(self.directory))
 
     async def _tell_all(self, event: NodeEvent) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from agents.errors import AgentDied
 from agents.host import Host
-from agents.messages import Accepted, Batch, Card, Key, NodeEvent, Query, Rejected, agent_of
+from agents.messages import Accepted, Batch, Card, Key, NodeEvent, Query, Rejected
+from agents.names import agent_of
 from agents.spec import AgentSpec, open_host, serve
 from mesh.directory import NOBODY, Directory
 from mesh.replicas import Replicated

@@ -103,7 +103,9 @@ class RayRuntime(ReplicaTransport):
         await self.reach(address, self.handle(address).serve.remote(spec), self.start_timeout_s)
 
     async def close(self) -> None:
-        await asyncio.gather(*(self.kill(agent) for agent in list(self._launched)))
+        known = self.balance.directory
+        taken_over = [*known.leaving, *(each for addresses in known.replicas.values() for each in addresses)]
+        await asyncio.gather(*(self.kill(address) for address in {*self._launched, *taken_over}))
 
     async def _placed(self, address: str, spec: AgentSpec, gpus: float, waits: Callable[[str], None]) -> None:
         """Wait until Ray has found a place, or say what the agent waits for."""
