@@ -29,20 +29,25 @@ class Balance:
 
     What a replica has to do it says itself, with whatever it answers; to that is added what was sent to it since.
     Nothing else changes the count: not that it is asked whether it is well, nor news of who is there.
+
+    Args:
+        silent_s: who was sent something and has said nothing for so long comes after everybody else.
+        seed: for those who want the same draws again.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
-        self._rng = random.Random(seed)  # seeded where a test wants the same draws again
+    def __init__(self, silent_s: float = 15.0, seed: int | None = None) -> None:
+        self._silent_s, self._rng = silent_s, random.Random(seed)
         self.directory = NOBODY
         self._said: dict[str, tuple[int, float]] = {}
         self._since: dict[str, int] = {}
+        self._unanswered: dict[str, float] = {}
         self._gone: set[str] = set()
 
     def know(self, directory: Directory) -> None:
         """Take over who is there now; what is known of those who stay is kept."""
         self.directory = directory
         there = {address for addresses in directory.replicas.values() for address in addresses}
-        for known in (self._said, self._since):
+        for known in (self._said, self._since, self._unanswered):
             for address in known.keys() - there:
                 del known[address]
         self._gone &= there
@@ -56,6 +61,7 @@ class Balance:
     def choose(self, agent: str, now: float, but: Collection[str] = ()) -> str | None:
         """The replica that gets the agent's next query, None where there is none but these."""
         there = [address for address in self.replicas(agent) if address not in but]
+        there = [each for each in there if not self.silent(each, now)] or there
         if len(there) > 2:
             there = self._rng.sample(there, 2)
         return min(there, key=lambda address: (self.load(address, now), self._rng.random()), default=None)
@@ -65,13 +71,19 @@ class Balance:
         said, at = self._said.get(address, (0, now))
         return (said if now - at <= FRESH_S else 0) + self._since.get(address, 0)
 
-    def sent(self, address: str) -> None:
+    def silent(self, address: str, now: float) -> bool:
+        """Whether it has had something to say for long, and has not."""
+        return now - self._unanswered.get(address, now) > self._silent_s
+
+    def sent(self, address: str, now: float) -> None:
         """A query is on its way to it."""
         self._since[address] = self._since.get(address, 0) + 1
+        self._unanswered.setdefault(address, now)
 
     def heard(self, address: str, load: int, now: float) -> None:
         """It has said how many it has in hand; what was sent before is among these."""
         self._said[address], self._since[address] = (load, now), 0
+        self._unanswered.pop(address, None)
 
     def lost(self, address: str) -> None:
         """It is gone, whatever the directory still says."""
@@ -91,8 +103,8 @@ class Replicated(ABC):
     of members by asking (and is not told, as agents are) sets ``renew``, which looks who is there now.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
-        self.balance = Balance(seed)
+    def __init__(self, silent_s: float = 15.0) -> None:
+        self.balance = Balance(silent_s)
         self.renew: Callable[[], Awaitable[None]] | None = None
         self._under_way: dict[tuple[str, Key], str] = {}
 
@@ -132,7 +144,7 @@ class Replicated(ABC):
         tried: list[str] = []
         while (address := self.balance.choose(agent, time.monotonic(), {*tried, *query.excluded})) is not None:
             tried.append(address)
-            self.balance.sent(address)
+            self.balance.sent(address, time.monotonic())
             self._under_way[agent, query.key] = address
             try:
                 load, result = await self.send(address, query)

@@ -21,7 +21,7 @@ class ReplicaTransport(Replicated, RayTransport):
     """
 
     def __init__(self, mesh: str, stall_s: float = 30.0, address: str = "") -> None:
-        Replicated.__init__(self)
+        Replicated.__init__(self, stall_s / 2)
         RayTransport.__init__(self, mesh, stall_s)
         self.address = address
 
