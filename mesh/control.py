@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from agents.spec import AgentSpec
+from mesh.autoscale import autoscale
 from mesh.config import MeshConfig
 from mesh.directory import Directory
 from mesh.members import Saved
@@ -44,9 +46,16 @@ class Control(Protocol):
 class OwnControl:
     """A mesh whose supervisor runs in this process, and which ends with it."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, config: MeshConfig) -> None:
         self.runtime = supervisor.runtime
         self._supervisor = supervisor
+        self._rules = {agent.name: agent.autoscale for agent in config.agents if agent.autoscale}
+        self._scaling: asyncio.Task[None] | None = None
+
+    def watch(self) -> None:
+        """Once it has started: scale agents as the configuration says."""
+        if self._rules:
+            self._scaling = asyncio.create_task(autoscale(self._supervisor, self._rules))
 
     async def directory(self) -> Directory:
         return self._supervisor.directory
@@ -70,6 +79,8 @@ class OwnControl:
         return await self._supervisor.status()
 
     async def close(self) -> None:
+        if self._scaling is not None:
+            self._scaling.cancel()
         await self._supervisor.close()
 
 
@@ -81,7 +92,9 @@ async def open_control(config: MeshConfig, specs: Mapping[str, AgentSpec], trace
     """
     supervisor = supervise(config, specs, open_runtime(config), trace)
     await supervisor.start()
-    return OwnControl(supervisor)
+    control = OwnControl(supervisor, config)
+    control.watch()
+    return control
 
 
 def supervise(

@@ -59,7 +59,7 @@ class SupervisorActor(OwnControl):
         config = info.config
         self._info, self._trace, self._desired = info, Trace(config.trace), Desired(info.name)
         runtime = RayRuntime(info.name, config, detached=True)
-        super().__init__(supervise(config, specs, runtime, self._trace, self._desired.write))
+        super().__init__(supervise(config, specs, runtime, self._trace, self._desired.write), config)
         self._ready = asyncio.Event()
         self._saved = self._desired.read()
         if self._saved is not None:  # Ray has started this again: its process or its node had died
@@ -67,7 +67,7 @@ class SupervisorActor(OwnControl):
 
     async def start(self) -> Directory:
         directory = await self._supervisor.start()
-        self._ready.set()
+        self._begin()
         return directory
 
     async def resume(self) -> None:
@@ -76,7 +76,11 @@ class SupervisorActor(OwnControl):
         there = {f"{self._info.name}/{address}" for address in self._saved.up}
         _kill(actor for actor in _members(self._info.name) if actor not in there and not actor.endswith(_SUFFIX))
         await self._supervisor.resume(self._saved)
+        self._begin()
+
+    def _begin(self) -> None:
         self._ready.set()
+        self.watch()
 
     async def directory(self) -> Directory:
         await self._ready.wait()

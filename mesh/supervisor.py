@@ -350,6 +350,7 @@ class Supervisor:
             except PlacementError as error:  # nothing is wrong with it: it goes on waiting
                 seat.waits(str(error))
                 self._know()
+                await asyncio.sleep(self.heartbeat_s)
             except Exception as error:  # nobody else would start it
                 self._down(seat, str(error) or repr(error))
 
