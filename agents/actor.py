@@ -124,9 +124,9 @@ class AgentActor:
         return await self.host.healthy()
 
     async def status(self) -> dict[str, Any]:
-        gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
-        node = ray.get_runtime_context().get_node_id()
-        return {"pid": os.getpid(), "node": node, "gpus": gpus, **self.host.status()}
+        place = ray.get_runtime_context()
+        where = {"node": place.get_node_id(), "gpus": place.get_accelerator_ids().get("GPU", [])}
+        return {"pid": os.getpid(), **where, **self.host.status()}
 
     async def serve(self, spec: AgentSpec) -> None:
         await serve(self.host, spec)

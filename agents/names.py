@@ -1,7 +1,5 @@
 """Names of replicas: ``agent#start`` is the address of one start of one replica, a name alone the agent itself."""
 
-from __future__ import annotations
-
 
 def address_of(agent: str, start: int) -> str:
     """The address of an agent's replica that was the ``start``-th of this agent to be started."""

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -66,17 +65,17 @@ def wanted(rules: Autoscale, replicas: int, in_hand: int, places: int, pressure:
     return min(max(replicas, rules.least), rules.most)
 
 
-async def autoscale(supervisor: Supervisor, rules: Mapping[str, Autoscale]) -> None:
-    """Look at these agents at every heartbeat, and scale them; never ends. Agents of which a replica is on its way, or
-    waits for a place, are left as they are: more would wait as well.
+async def autoscale(supervisor: Supervisor) -> None:
+    """Look at every agent that wants it at each heartbeat, and scale it; never ends. One of which a replica is on its
+    way, or waits for a place, is left as it is: more would wait as well.
     """
     pressures: dict[str, Pressure] = {}
     changes: set[asyncio.Task[object]] = set()
     while True:
         await asyncio.sleep(supervisor.heartbeat_s)
-        for name in rules.keys() & supervisor.roll.records.keys():
-            record = supervisor.roll.records[name]
-            if len(record.up) < len(record.seats):
+        for name, record in list(supervisor.roll.records.items()):
+            rules = record.spec.autoscale
+            if rules is None or len(record.up) < len(record.seats):
                 continue
             try:
                 rows = await asyncio.gather(*(supervisor.runtime.status(address) for address in record.up))
@@ -85,7 +84,7 @@ async def autoscale(supervisor: Supervisor, rules: Mapping[str, Autoscale]) -> N
                 continue
             in_hand = sum(row["drafting"] + row["queued"] for row in rows)
             pressure = pressures.setdefault(name, Pressure())
-            number = wanted(rules[name], len(rows), in_hand, record.spec.settings.running, pressure, time.monotonic())
+            number = wanted(rules, len(rows), in_hand, record.spec.settings.running, pressure, time.monotonic())
             if number != len(record.seats):
                 log.info("agent %s has %d queries in hand: %d replicas, not %d", name, in_hand, number, len(rows))
                 change = asyncio.ensure_future(supervisor.scale(name, number, _DRAIN_S))

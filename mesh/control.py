@@ -26,7 +26,7 @@ class Control(Protocol):
         """Who is in the mesh now."""
         ...
 
-    async def add(self, spec: AgentSpec, replicas: int = 1) -> Directory: ...
+    async def add(self, spec: AgentSpec) -> Directory: ...
 
     async def remove(self, name: str, drain_s: float = 0.0) -> Directory: ...
 
@@ -46,22 +46,20 @@ class Control(Protocol):
 class OwnControl:
     """A mesh whose supervisor runs in this process, and which ends with it."""
 
-    def __init__(self, supervisor: Supervisor, config: MeshConfig) -> None:
+    def __init__(self, supervisor: Supervisor) -> None:
         self.runtime = supervisor.runtime
         self._supervisor = supervisor
-        self._rules = {agent.name: agent.autoscale for agent in config.agents if agent.autoscale}
         self._scaling: asyncio.Task[None] | None = None
 
     def watch(self) -> None:
-        """Once it has started: scale agents as the configuration says."""
-        if self._rules:
-            self._scaling = asyncio.create_task(autoscale(self._supervisor, self._rules))
+        """Once it has started: scale the agents that want it."""
+        self._scaling = asyncio.create_task(autoscale(self._supervisor))
 
     async def directory(self) -> Directory:
         return self._supervisor.directory
 
-    async def add(self, spec: AgentSpec, replicas: int = 1) -> Directory:
-        return await self._supervisor.add(spec, replicas)
+    async def add(self, spec: AgentSpec) -> Directory:
+        return await self._supervisor.add(spec)
 
     async def remove(self, name: str, drain_s: float = 0.0) -> Directory:
         return await self._supervisor.remove(name, drain_s)
@@ -92,7 +90,7 @@ async def open_control(config: MeshConfig, specs: Mapping[str, AgentSpec], trace
     """
     supervisor = supervise(config, specs, open_runtime(config), trace)
     await supervisor.start()
-    control = OwnControl(supervisor, config)
+    control = OwnControl(supervisor)
     control.watch()
     return control
 
@@ -105,9 +103,8 @@ def supervise(
     save: Callable[[Saved], None] | None = None,
 ) -> Supervisor:
     """A supervisor of what ``config`` wants, which it has not started yet."""
-    replicas = {agent.name: agent.replicas for agent in config.agents}
     topology, heartbeat_s = config.build_topology(), config.limits.heartbeat_s
-    return Supervisor(specs, topology, runtime, heartbeat_s, trace=trace, replicas=replicas, save=save)
+    return Supervisor(specs, topology, runtime, heartbeat_s, trace=trace, save=save)
 
 
 def open_runtime(config: MeshConfig) -> Runtime:

@@ -77,8 +77,7 @@ class Owner:
                 self._moved = now
                 return []
             case msg.Rejected():
-                ours = agent_of(event.agent) == agent_of(self._agent)
-                return self._failed(event, now) if ours else []
+                return self._failed(event, now) if agent_of(event.agent) == agent_of(self._agent) else []
 
     def _ask(self, candidates: Sequence[str], query: msg.Query, now: float) -> list[msg.OwnerCommand]:
         self._entry = self._agent = candidates[0]

@@ -59,7 +59,7 @@ class SupervisorActor(OwnControl):
         config = info.config
         self._info, self._trace, self._desired = info, Trace(config.trace), Desired(info.name)
         runtime = RayRuntime(info.name, config, detached=True)
-        super().__init__(supervise(config, specs, runtime, self._trace, self._desired.write), config)
+        super().__init__(supervise(config, specs, runtime, self._trace, self._desired.write))
         self._ready = asyncio.Event()
         self._saved = self._desired.read()
         if self._saved is not None:  # Ray has started this again: its process or its node had died
@@ -139,8 +139,8 @@ class RunningControl:
         self._known, self._until = directory, time.monotonic() + _FRESH_S
         self.runtime.know(directory)
 
-    async def add(self, spec: AgentSpec, replicas: int = 1) -> Directory:
-        return await self._changed("add", spec, replicas)
+    async def add(self, spec: AgentSpec) -> Directory:
+        return await self._changed("add", spec)
 
     async def remove(self, name: str, drain_s: float = 0.0) -> Directory:
         return await self._changed("remove", name, drain_s)

@@ -70,7 +70,6 @@ class Supervisor:
         runtime: where they run.
         heartbeat_s: how often a replica is asked whether it is well; three silences in a row end it.
         trace: called with an event's name and fields.
-        replicas: how many of each agent; 1 where nothing is said.
         save: called whenever it has changed who is wanted, with what a successor needs.
     """
 
@@ -82,14 +81,13 @@ class Supervisor:
         heartbeat_s: float = 1.0,
         rules: Rules | None = None,
         trace: Trace | None = None,
-        replicas: Mapping[str, int] | None = None,
         save: Callable[[Saved], None] | None = None,
     ) -> None:
         self.runtime, self.heartbeat_s = runtime, heartbeat_s
         self.rules, self.trace = rules or Rules(), trace or (lambda event, **fields: None)
         self.roll = Roll(topology)
         for name, spec in specs.items():
-            self.roll.records[name] = Record(spec, seats=[Seat(name) for _ in range((replicas or {}).get(name, 1))])
+            self.roll.records[name] = Record(spec, seats=[Seat(name) for _ in range(spec.replicas)])
         self.directory = Directory(topology, {})
         self._save = save or (lambda saved: None)
         self._changing = asyncio.Lock()  # one joins, leaves or changes at a time
@@ -138,13 +136,13 @@ class Supervisor:
 
     # ------------------------------------------------------------------ changes
 
-    async def add(self, spec: AgentSpec, replicas: int = 1) -> Directory:
+    async def add(self, spec: AgentSpec) -> Directory:
         """Launch one more agent and let it join the topology. Raises ConfigError for a name that is taken."""
         async with self._changing:
             if spec.name in self.roll.records:
                 raise ConfigError(f"name: there is an agent {spec.name!r} already; choose another name")
             topology = self.roll.topology.join(spec.name, spec.card.cost)
-            record = Record(spec, seats=[Seat(spec.name) for _ in range(replicas)])
+            record = Record(spec, seats=[Seat(spec.name) for _ in range(spec.replicas)])
             await self._seat(record)
             self.roll.topology = topology
             await self._installed(record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -99,7 +100,7 @@ async def test_addresses_are_never_given_twice() -> None:
     await world.scale("a0", 1)
     spec = world.roll.records["a0"].spec
     await world.remove("a0")
-    await world.add(spec, 2)
+    await world.add(replace(spec, replicas=2))
     assert world.directory.replicas["a0"] == ("a0#4", "a0#5")
     await world.upgrade(spec)
     assert world.directory.replicas["a0"] == ("a0#6", "a0#7")
