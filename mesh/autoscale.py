@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -25,12 +26,13 @@ class Autoscale(BaseModel):
 
     One that has more in hand than ``busy`` of its places (``limits.running``, of all replicas) for ``up_after_s`` gets
     as many more as that takes; one that would have less than half of that with one replica less, for ``down_after_s``,
-    loses one.
+    loses one. An agent that may sleep (``least: 0``) loses its last one when it has had nothing to do for that long.
+    Once it is asked, it is started again; until it is up, others stand in for it, as for one that is down.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    least: _Count = 1
+    least: Annotated[int, Field(strict=True, ge=0, description="a whole number >= 0")] = 1
     most: _Count
     busy: Annotated[float, Field(gt=0, le=10, description="a share of the places, in (0, 10]")] = 0.8
     up_after_s: _Seconds = 3.0
@@ -54,7 +56,7 @@ def wanted(rules: Autoscale, replicas: int, in_hand: int, places: int, pressure:
         pressure: carried on from one look to the next.
     """
     share = rules.busy * places
-    high, low = in_hand > share * replicas, in_hand < 0.5 * share * (replicas - 1)
+    high, low = in_hand > share * replicas, in_hand < 0.5 * share * (replicas - 1) or not in_hand
     pressure.high = (now if pressure.high is None else pressure.high) if high else None
     pressure.low = (now if pressure.low is None else pressure.low) if low else None
     if pressure.high is not None and now - pressure.high >= rules.up_after_s:
@@ -73,21 +75,36 @@ async def autoscale(supervisor: Supervisor) -> None:
     changes: set[asyncio.Task[object]] = set()
     while True:
         await asyncio.sleep(supervisor.heartbeat_s)
-        for name, record in list(supervisor.roll.records.items()):
-            rules = record.spec.autoscale
-            if rules is None or len(record.up) < len(record.seats):
-                continue
+        records = supervisor.roll.records
+        missed = set() if all(record.seats for record in records.values()) else await _missed(supervisor)
+        for name in [name for name, record in records.items() if record.spec.autoscale]:
             try:
-                rows = await asyncio.gather(*(supervisor.runtime.status(address) for address in record.up))
-            except MeshError as error:  # one of them died just now
+                number = await _wanted(supervisor, name, missed, pressures.setdefault(name, Pressure()))
+            except MeshError as error:  # a replica died just now
                 log.debug("%s is not scaled: %s", name, error)
                 continue
-            in_hand = sum(row["drafting"] + row["queued"] for row in rows)
-            pressure = pressures.setdefault(name, Pressure())
-            number = wanted(rules, len(rows), in_hand, record.spec.settings.running, pressure, time.monotonic())
-            if number != len(record.seats):
-                log.info("agent %s has %d queries in hand: %d replicas, not %d", name, in_hand, number, len(rows))
+            if name in records and number != len(records[name].seats):
                 change = asyncio.ensure_future(supervisor.scale(name, number, _DRAIN_S))
                 changes.add(change)  # not awaited: it drains
                 change.add_done_callback(changes.discard)
                 await asyncio.sleep(0)
+
+
+async def _missed(supervisor: Supervisor) -> set[str]:
+    """Agents that were asked while none of their replicas was there."""
+    asked = [supervisor.runtime.missed()]
+    asked += [supervisor.runtime.missed(seat.address) for seat in supervisor.roll.seats() if seat.state == "up"]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    return set().union(*(answer for answer in answers if not isinstance(answer, BaseException)))
+
+
+async def _wanted(supervisor: Supervisor, name: str, missed: Collection[str], pressure: Pressure) -> int:
+    """How many replicas this agent should have now. Raises AgentError."""
+    record, runtime = supervisor.roll.records[name], supervisor.runtime
+    if not record.seats:
+        return int(name in missed)
+    if len(record.up) < len(record.seats):
+        return len(record.seats)
+    rows = await asyncio.gather(*(runtime.status(address) for address in record.up))
+    in_hand = sum(row["drafting"] + row["queued"] for row in rows)
+    return wanted(record.spec.autoscale, len(rows), in_hand, record.spec.settings.running, pressure, time.monotonic())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from agents.errors import ConfigError
 from agents.messages import Card
@@ -110,6 +110,14 @@ class Roll:
     def everybody(self) -> list[Seat]:
         """Those who stay, who come and who go."""
         return [*self.seats(), *self.arriving, *self.leaving]
+
+    def asleep(self) -> list[dict[str, Any]]:
+        """A row of status for each agent that has no replica."""
+        return [
+            {"agent": name, "state": "asleep", "cost": record.spec.card.cost, "why": "it has had nothing to do"}
+            for name, record in self.records.items()
+            if not record.seats
+        ]
 
     def named(self, name: str) -> Record:
         """One agent. Raises ConfigError for an unknown one."""

@@ -12,6 +12,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -41,16 +42,18 @@ class Balance:
         self._said: dict[str, tuple[int, float]] = {}
         self._since: dict[str, int] = {}
         self._unanswered: dict[str, float] = {}
+        self._counts: tuple[dict[str, Any], ...] = (self._said, self._since, self._unanswered)
         self._gone: set[str] = set()
+        self.missed: set[str] = set()  # agents that were asked while none of their replicas was there
 
     def know(self, directory: Directory) -> None:
-        """Take over who is there now; what is known of those who stay is kept."""
+        """Take over who is there now; what is known of the load of those who stay is kept."""
         self.directory = directory
         there = {address for addresses in directory.replicas.values() for address in addresses}
-        for known in (self._said, self._since, self._unanswered):
+        for known in self._counts:
             for address in known.keys() - there:
                 del known[address]
-        self._gone &= there
+        self._gone.clear()  # a mesh that was taken down and is up again has the same addresses
 
     def replicas(self, agent: str) -> tuple[str, ...]:
         """The addresses of an agent's replicas that take queries, as far as is known here."""
@@ -86,8 +89,10 @@ class Balance:
         self._unanswered.pop(address, None)
 
     def lost(self, address: str) -> None:
-        """It is gone, whatever the directory still says."""
+        """It is gone, whatever the directory says until the next one comes."""
         self._gone.add(address)
+        for known in self._counts:
+            known.pop(address, None)
 
     def replaced(self, address: str) -> bool:
         """Whether this replica was started before the newest known of its agent, and is no member any more."""
@@ -131,6 +136,8 @@ class Replicated(ABC):
             AgentDied: none of its replicas is there.
         """
         result = await self._route(agent, query)
+        if result is None:
+            self.balance.missed.add(agent)
         if self.renew is not None and (result is None or (isinstance(result, Rejected) and result.reason == "leaving")):
             await self.renew()
             result = await self._route(agent, query)
@@ -173,6 +180,12 @@ class Replicated(ABC):
         for error in await asyncio.gather(*told, return_exceptions=True):
             if isinstance(error, BaseException) and not isinstance(error, AgentError):
                 raise error
+
+    def take_missed(self) -> set[str]:
+        """Which agents were found without any replica since this was asked last."""
+        missed = set(self.balance.missed)
+        self.balance.missed.clear()
+        return missed
 
     def blamed(self, address: str) -> str:
         """Whom a query that this replica has failed must avoid: it alone, or its agent where it has no other."""

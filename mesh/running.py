@@ -60,7 +60,7 @@ class SupervisorActor(OwnControl):
         self._info, self._trace, self._desired = info, Trace(config.trace), Desired(info.name)
         runtime = RayRuntime(info.name, config, detached=True)
         super().__init__(supervise(config, specs, runtime, self._trace, self._desired.write))
-        self._ready = asyncio.Event()
+        self._ready, self._missed = asyncio.Event(), runtime.balance.missed
         self._saved = self._desired.read()
         if self._saved is not None:  # Ray has started this again: its process or its node had died
             ray.get_runtime_context().current_actor.resume.remote()
@@ -82,8 +82,9 @@ class SupervisorActor(OwnControl):
         self._ready.set()
         self.watch()
 
-    async def directory(self) -> Directory:
+    async def directory(self, *missed: str) -> Directory:
         await self._ready.wait()
+        self._missed.update(missed)
         return await super().directory()
 
     async def info(self) -> Info:
@@ -126,7 +127,7 @@ class RunningControl:
     async def _read(self) -> Directory:
         try:
             async with asyncio.timeout(PROBE_S):
-                self._learn(await self._reach("directory"))
+                self._learn(await self._reach("directory", *self.runtime.take_missed()))
         except (MeshClosed, TimeoutError) as error:
             if self._known is None or not _members(self._name):
                 raise MeshClosed(f"mesh {self._name!r} is down ({error or 'no answer'})") from None

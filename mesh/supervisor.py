@@ -126,7 +126,8 @@ class Supervisor:
 
     async def status(self) -> list[dict[str, Any]]:
         """One row a replica; what one that answers says of itself included."""
-        return list(await asyncio.gather(*(self._status(seat) for seat in self.roll.everybody())))
+        rows = await asyncio.gather(*(self._status(seat) for seat in self.roll.everybody()))
+        return [*rows, *self.roll.asleep()]
 
     async def close(self) -> None:
         """End every agent; idempotent."""

@@ -35,6 +35,12 @@ class Runtime(Transport, Protocol):
         """Have a replica take nothing new; how many queries it has not ended yet. Callers ask another."""
         ...
 
+    async def missed(self, address: str | None = None) -> set[str]:
+        """Agents that this replica, or whoever asks through this runtime, has found without any replica since it was
+        asked last.
+        """
+        ...
+
     def know(self, directory: Directory) -> None:
         """Take over who is there now."""
         ...

@@ -45,6 +45,9 @@ class LocalRuntime(Replicated):
         self._leaving.add(address)
         return len(self._host(address).node.turns)
 
+    async def missed(self, address: str | None = None) -> set[str]:
+        return self.take_missed()  # all share it
+
     async def tell(self, agent: str, event: NodeEvent) -> None:
         for address in self.balance.replicas(agent):
             self._host(address).step(event)

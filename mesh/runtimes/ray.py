@@ -85,6 +85,11 @@ class RayRuntime(ReplicaTransport):
     async def leave(self, address: str) -> int:
         return await self.reach(address, self.handle(address).leave.remote(), self.probe_s)
 
+    async def missed(self, address: str | None = None) -> set[str]:
+        if address is None:
+            return self.take_missed()
+        return await self.reach(address, self.handle(address).missed.remote(), self.probe_s)
+
     async def tell(self, agent: str, event: NodeEvent) -> None:
         for address in self.balance.replicas(agent):
             await self.reach(address, self.handle(address).tell.remote(event), self.probe_s)

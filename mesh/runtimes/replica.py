@@ -68,6 +68,10 @@ class ReplicaActor(AgentActor):
         self._leaving = True
         return len(self.host.node.turns)
 
+    async def missed(self) -> set[str]:
+        """Which agents it found without any replica since it was asked last."""
+        return self._transport.take_missed()
+
     @property
     def load(self) -> int:
         """How many queries are its own to work on: drafting, or waiting for that."""

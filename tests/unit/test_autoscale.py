@@ -91,3 +91,27 @@ async def test_an_agent_grows_with_its_queue_and_shrinks_again(crowded: dict[str
         async with asyncio.timeout(20):
             while await asyncio.to_thread(replicas) > 1:  # noqa: ASYNC110  # nothing tells
                 await asyncio.sleep(0.05)
+
+
+async def test_an_agent_that_may_sleep_is_woken_by_being_asked() -> None:
+    """Whoever asks meanwhile is answered by others."""
+    settings = pool(agents=2, engine={"refuse": 1.0}, limits={"heartbeat_s": 0.05, "tick_s": 0.02})
+    settings["agents"][1]["autoscale"] = {"least": 0, "most": 2, "down_after_s": 0.1}
+    settings["agents"][1]["engine"] = {"refuse": 0.0, "answer": "from a1"}
+    with mesh.Mesh.from_yaml(settings) as asked:
+
+        def state() -> str:
+            return next(row["state"] for row in asked.status() if row["agent"] == "a1")
+
+        async def is_(wanted: str) -> None:
+            async with asyncio.timeout(20):
+                while await asyncio.to_thread(state) != wanted:  # noqa: ASYNC110  # nothing tells
+                    await asyncio.sleep(0.02)
+
+        await is_("asleep")
+        assert (await asked.aask("who?")).agent == "a0"
+        async with asyncio.timeout(20):
+            while (await asked.aask("who?")).text != "from a1":
+                pass
+        await is_("up")
+        await is_("asleep")

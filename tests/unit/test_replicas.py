@@ -99,8 +99,19 @@ def test_who_is_lost_is_not_chosen_and_its_successor_is() -> None:
     one = balance("b#1")
     one.lost("b#1")
     assert one.choose("b", 0.0) is None
-    one.know(directory("b#1", "b#2"))  # the news is older than what we know ourselves
+    one.know(directory("b#2"))
     assert one.choose("b", 0.0) == "b#2"
+
+
+def test_the_same_address_in_a_mesh_that_is_up_again_is_another_replica() -> None:
+    one = balance("b#1")
+    one.heard("b#1", 9, 0.0)
+    one.sent("b#1", 0.1)
+    one.lost("b#1")
+    one.know(directory("b#1"))
+    assert one.choose("b", 0.2) == "b#1"
+    assert one.load("b#1", 0.2) == 0
+    assert not one.silent("b#1", 99.0)
 
 
 @pytest.mark.parametrize(
