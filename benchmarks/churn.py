@@ -119,14 +119,14 @@ def run(mesh: Mesh, faults: Faults, queries: int, seed: str) -> Course:
     """
     begin, calm = time.monotonic(), int(CALM * queries)
     kinds = schedule(max(len(KINDS), -(-(queries - calm) // QUERIES_A_FAULT)), seed)
-    every, done = (queries - calm) / len(kinds), list[tuple[float, str]]()
+    every, begun = (queries - calm) / len(kinds), 0
     asked: list[tuple[float, Future[Reply]]] = []
     ended: dict[int, float] = {}
     for number in range(queries):
         time.sleep(max(0.0, begin + number / RATE - time.monotonic()))
-        if number >= calm + every * len(done) and len(done) < len(kinds):
-            done.append((time.monotonic() - begin, kinds[len(done)]))
-            faults.do(done[-1][1])
+        if number >= calm + every * begun and begun < len(kinds):
+            faults.do(kinds[begun])
+            begun += 1
         future = mesh.submit(f"question {number}", id=str(number))
         asked.append((time.monotonic() - begin, future))
         future.add_done_callback(lambda _, number=number: ended.setdefault(number, time.monotonic() - begin))
@@ -136,7 +136,8 @@ def run(mesh: Mesh, faults: Faults, queries: int, seed: str) -> Course:
         Asked(at, ended.get(number, float("inf")), outcome(future, f"question {number}"))
         for number, (at, future) in enumerate(asked)
     )
-    return Course(rows, tuple(done), hung, tuple(faults.failures))
+    done = tuple(sorted((at - begin, kind) for at, kind in faults.done))
+    return Course(rows, done, hung, tuple(faults.failures))
 
 
 def outcome(future: Future[Reply], question: str) -> str:

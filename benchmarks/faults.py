@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from agents.errors import MeshError
 from mesh.client import Mesh
 
 log = logging.getLogger(__name__)
@@ -23,6 +22,7 @@ STALLED_S = 10.0
 SLOWED_S, SLOWED_CYCLE_S = 5.0, 0.1  # a tenth of each cycle it runs
 CUT_S = 6.0
 GONE_S = 4.0  # until another worker node takes the place of one that was lost
+WORKERS = 2  # nodes besides the head
 FILLERS = 96  # queries that fill one agent's queues
 
 
@@ -38,16 +38,17 @@ class Faults:
 
     Args:
         mesh: connected to the mesh.
-        cluster: ``ray.cluster_utils.Cluster`` that it runs on, with at least two worker nodes.
+        cluster: what it runs on.
         settings: of an agent, by its name: how one that joins or is upgraded is to be.
         core: agents that stay; others come and go.
     """
 
     def __init__(
-        self, mesh: Mesh, cluster: Any, settings: Callable[[str], dict[str, Any]], core: tuple[str, ...], seed: str
+        self, mesh: Mesh, cluster: Nodes, settings: Callable[[str], dict[str, Any]], core: tuple[str, ...], seed: str
     ) -> None:
         self.mesh, self.cluster, self.settings, self.core = mesh, cluster, settings, core
         self.guests: list[str] = []
+        self.done: list[tuple[float, str]] = []
         self.failures: list[str] = []
         self.fillers: list[Any] = []
         self._rng = random.Random(f"faults {seed}")
@@ -57,9 +58,22 @@ class Faults:
         self._nodes = threading.Lock()
 
     def do(self, kind: str) -> None:
-        """Do one; what it takes to heal goes on beside. What the mesh itself refuses to do is kept in ``failures``."""
-        work = getattr(self, "_" + kind.replace(" ", "_"))
-        self._beside(work)
+        """Do one, on a thread of its own, which also heals it. Those done are in ``done``, with when; what could not be
+        done, or what the mesh itself has refused to do, is in ``failures``.
+        """
+        work: Callable[[], None] = getattr(self, "_" + kind.replace(" ", "_"))
+
+        def run() -> None:
+            at = time.monotonic()
+            try:
+                work()
+                self.done.append((at, kind))
+            except Exception as error:  # nobody else would hear of it
+                self.failures.append(f"{kind}: {error!r}")
+
+        thread = threading.Thread(target=run, daemon=True)
+        self._healing.append(thread)
+        thread.start()
 
     def healed(self) -> None:
         """Wait until everything is as it was, give or take who has died."""
@@ -67,17 +81,6 @@ class Faults:
             thread.join(120)
             if thread.is_alive():
                 self.failures.append("a fault did not heal within 120 s")
-
-    def _beside(self, work: Callable[[], None]) -> None:
-        def run() -> None:
-            try:
-                work()
-            except (MeshError, OSError, AssertionError) as error:
-                self.failures.append(f"{work.__name__.strip('_')}: {error!r}")
-
-        thread = threading.Thread(target=run, daemon=True)
-        self._healing.append(thread)
-        thread.start()
 
     # ------------------------------------------------------------------ processes
 
@@ -110,7 +113,8 @@ class Faults:
             node = self._rng.choice(self.cluster.workers())
             self.cluster.lose(node)
             time.sleep(GONE_S)
-            self.cluster.add_worker()
+            while len(self.cluster.workers()) < WORKERS:
+                self.cluster.add_worker()
 
     # ------------------------------------------------------------------ members
 
@@ -176,25 +180,24 @@ def children(parent: int) -> list[int]:
 
 
 class Nodes:
-    """A Ray cluster of a head and worker nodes, all of them processes of this machine.
+    """A Ray cluster of a head and worker nodes, all of them processes of this machine."""
 
-    Args:
-        workers: how many worker nodes.
-    """
-
-    def __init__(self, workers: int = 2) -> None:
+    def __init__(self) -> None:
         import ray
         from ray.cluster_utils import Cluster
 
         head = {"num_cpus": 4, "include_dashboard": False}
         self._cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)  # else no threads
-        for _ in range(workers):
+        while len(self.workers()) < WORKERS:
             self.add_worker()
         ray.init(self._cluster.address, namespace="mesh", log_to_driver=False, logging_level=logging.ERROR)
 
     def add_worker(self) -> None:
-        """One node more."""
-        self._cluster.add_node(num_cpus=4)
+        """One node more, unless it does not start, as happens on a machine that has too much to do."""
+        try:
+            self._cluster.add_node(num_cpus=4)
+        except Exception as error:  # Ray raises no class of its own
+            log.warning("a worker node did not start: %r", error)
 
     def lose(self, node: Any) -> None:
         """All processes of a worker node are killed."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from agents.errors import ConfigError
 from agents.messages import Card
@@ -14,7 +14,9 @@ from agents.spec import AgentSpec
 from mesh.directory import Directory
 from topologies import Topology
 
-State: TypeAlias = Literal["starting", "waiting", "up", "down", "given up", "leaving"]
+State: TypeAlias = Literal["up", "starting", "waiting", "down", "given up", "leaving", "asleep"]
+STATES: tuple[State, ...] = get_args(State)  # best first
+SUMMED = ("in_hand", "drafting", "queued", "engine_running", "deaths")
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +61,21 @@ class Record:
     def down(self) -> bool:
         """Whether none of it is there, nor on its way for the first time."""
         return all(seat.state in ("down", "given up", "waiting") for seat in self.seats)
+
+
+def by_agent(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row an agent of the rows that ``status`` has for its replicas: what they have in hand together, and the state
+    of the one that is best off.
+    """
+    agents: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        agents.setdefault(row["agent"], []).append(row)
+    merged = []
+    for each in agents.values():
+        best = min(each, key=lambda row: STATES.index(row["state"]))
+        sums = {key: sum(row.get(key, 0) for row in each) for key in SUMMED if any(key in row for row in each)}
+        merged.append({**best, **sums, "replicas": sum(row["state"] == "up" for row in each)})
+    return merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +131,7 @@ class Roll:
     def asleep(self) -> list[dict[str, Any]]:
         """A row of status for each agent that has no replica."""
         return [
-            {"agent": name, "state": "asleep", "cost": record.spec.card.cost, "why": "it has had nothing to do"}
+            {"agent": name, "state": "asleep", "cost": record.spec.card.cost, "deaths": 0}
             for name, record in self.records.items()
             if not record.seats
         ]

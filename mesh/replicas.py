@@ -1,8 +1,8 @@
 """An agent may run several times over, as replicas: which one gets a query, and which ones there are.
 
 A replica's address is ``agent#start``: every start of every replica has a number of its own, its incarnation, which
-no later one gets. So what is sent to one that is gone cannot reach its successor, and what one sends that was
-replaced meanwhile is told by its address.
+no later one gets as long as the mesh is up. So what is sent to one that is gone cannot reach its successor, and what
+one sends that was replaced meanwhile is told by its address.
 """
 
 from __future__ import annotations

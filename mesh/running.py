@@ -26,6 +26,7 @@ from mesh.config import MeshConfig, load, with_overrides
 from mesh.control import OwnControl, supervise
 from mesh.desired import Desired
 from mesh.directory import Directory
+from mesh.members import Saved
 from mesh.runtimes.ray import RayRuntime, is_ray_start, join_cluster, starter
 from mesh.tracing import Trace
 from mesh.versions import Version
@@ -59,7 +60,7 @@ class SupervisorActor(OwnControl):
         config = info.config
         self._info, self._trace, self._desired = info, Trace(config.trace), Desired(info.name)
         runtime = RayRuntime(info.name, config, detached=True)
-        super().__init__(supervise(config, specs, runtime, self._trace, self._desired.write))
+        super().__init__(supervise(config, specs, runtime, self._trace, self._save))
         self._ready, self._missed = asyncio.Event(), runtime.balance.missed
         self._saved = self._desired.read()
         if self._saved is not None:  # Ray has started this again: its process or its node had died
@@ -78,6 +79,12 @@ class SupervisorActor(OwnControl):
         await self._supervisor.resume(self._saved)
         self._begin()
 
+    def _save(self, saved: Saved) -> None:
+        try:
+            self._desired.write(saved)
+        except ray.exceptions.RayError as error:  # Ray's head is away: the mesh goes on, the next change is written
+            log.error("what mesh %r is to be could not be kept: %s", self._info.name, error)
+
     def _begin(self) -> None:
         self._ready.set()
         self.watch()
@@ -89,10 +96,6 @@ class SupervisorActor(OwnControl):
 
     async def info(self) -> Info:
         return self._info
-
-    async def pid(self) -> int:
-        """Of its process."""
-        return os.getpid()
 
     async def close(self) -> None:
         self._desired.forget()  # first: else it would be taken up again
@@ -130,8 +133,8 @@ class RunningControl:
                 self._learn(await self._reach("directory", *self.runtime.take_missed()))
         except (MeshClosed, TimeoutError) as error:
             if self._known is None or not _members(self._name):
-                raise MeshClosed(f"mesh {self._name!r} is down ({error or 'no answer'})") from None
-            log.error("%s: those known before are asked", error or f"no answer from mesh {self._name!r}")
+                raise MeshClosed(f"mesh {self._name!r} is down ({str(error) or 'no answer'})") from None
+            log.error("%s: those known before are asked", str(error) or f"no answer from mesh {self._name!r}")
         self._until = time.monotonic() + _FRESH_S
         assert self._known is not None
         return self._known

@@ -65,8 +65,7 @@ class Supervisor:
     """The agents of one mesh, from launch to close; everything runs in one event loop.
 
     Args:
-        specs: what to launch.
-        topology: over the same names.
+        specs, topology: what to launch, and who may forward to whom.
         runtime: where they run.
         heartbeat_s: how often a replica is asked whether it is well; three silences in a row end it.
         trace: called with an event's name and fields.
@@ -117,7 +116,9 @@ class Supervisor:
         seats = self.roll.seats()
         up = [seat for seat in seats if seat.state == "up"]
         for seat, well in zip(up, await asyncio.gather(*(self._well(seat.address) for seat in up)), strict=True):
-            seat.state = "up" if well else "down"
+            if not well:
+                seat.state = "down"
+                await self.runtime.kill(seat.address)
         await self._introduce()
         for seat in seats:
             if seat.state != "given up":
@@ -147,7 +148,7 @@ class Supervisor:
             await self._seat(record)
             self.roll.topology = topology
             await self._installed(record)
-            return self.directory
+        return self.directory
 
     async def remove(self, name: str, drain_s: float = 0.0) -> Directory:
         """Let an agent leave the topology, give it ``drain_s`` to end what it has, then end it; whoever it could not
@@ -167,8 +168,8 @@ class Supervisor:
         return self.directory
 
     async def scale(self, name: str, replicas: int, drain_s: float = 0.0) -> Directory:
-        """Have so many replicas of an agent; returns when the new ones are up, or wait for a place, and those that
-        are too many have ended what they had. Raises ConfigError for an unknown name.
+        """Have so many replicas of an agent; returns when new ones are up, or wait for a place, and those too many have
+        ended what they had. Raises ConfigError for an unknown name.
         """
         async with self._changing:
             record = self.roll.named(name)
@@ -384,8 +385,8 @@ class Supervisor:
 
     async def _status(self, seat: Seat) -> dict[str, Any]:
         record = self.roll.records.get(seat.agent)
-        row: dict[str, Any] = {"agent": seat.agent, "state": seat.state}
-        row |= {"cost": record.spec.card.cost} if record else {}
+        card = record.spec.card if record else self.roll.cards.get(seat.agent)
+        row = {"agent": seat.agent, "state": seat.state, "cost": card.cost if card else None}
         row |= {"replica": seat.address, "incarnation": seat.start, "deaths": len(seat.deaths), "why": seat.why}
         try:
             return row | (await self.runtime.status(seat.address) if seat.state in ("up", "leaving") else {})

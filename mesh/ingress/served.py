@@ -10,6 +10,7 @@ from typing import Any
 from agents.messages import Reply
 from mesh.client import Mesh
 from mesh.directory import Directory
+from mesh.members import by_agent
 
 _FRESH_S = 0.5  # how old a status may be: every agent is asked for it
 
@@ -37,10 +38,10 @@ class ServedMesh(Mesh):
         await asyncio.shield(asyncio.wrap_future(self._submit(self._running.remove, name)))
 
     async def rows(self) -> list[dict[str, Any]]:
-        """``status``, at most half a second old."""
+        """``status``, one row an agent, at most half a second old."""
         async with self._looking:
             if time.monotonic() - self._seen > _FRESH_S:
-                self._rows = await asyncio.wrap_future(self._submit(self._running.status))
+                self._rows = by_agent(await asyncio.wrap_future(self._submit(self._running.status)))
                 self._seen = time.monotonic()
             return self._rows
 

@@ -15,7 +15,7 @@ from agents.spec import AgentSpec
 from mesh import Mesh, Reply
 from mesh.assemble import agent_specs
 from mesh.config import load
-from mesh.members import Saved
+from mesh.members import Saved, by_agent
 from mesh.runtimes.local import LocalRuntime
 from mesh.supervisor import Rules, Supervisor
 from tests.pools import pool
@@ -169,3 +169,16 @@ async def test_a_successor_takes_over_what_is_there_and_starts_what_is_not() -> 
     assert set(second.directory.replicas["a1"]) == {"a1#2", "a1#3"}
     assert second.directory.entries() == ("a0", "a1")
     await second.close()
+
+
+def test_what_is_told_of_an_agent_as_a_whole() -> None:
+    rows: list[dict[str, Any]] = [
+        {"agent": "a", "state": "down", "cost": 0.1, "deaths": 2},
+        {"agent": "a", "state": "up", "cost": 0.1, "deaths": 1, "in_hand": 3, "drafting": 2},
+        {"agent": "a", "state": "up", "cost": 0.1, "deaths": 0, "in_hand": 4, "drafting": 4},
+        {"agent": "b", "state": "asleep", "cost": 0.2},
+    ]
+    assert by_agent(rows) == [
+        {"agent": "a", "state": "up", "cost": 0.1, "deaths": 3, "in_hand": 7, "drafting": 6, "replicas": 2},
+        {"agent": "b", "state": "asleep", "cost": 0.2, "replicas": 0},
+    ]
