@@ -16,9 +16,9 @@ from agents.messages import Reply
 from benchmarks.faults import KINDS, Faults, Nodes, schedule
 from mesh.client import Mesh
 
-RATE = 20.0  # queries a second
+RATE = 25.0  # queries a second
 CALM = 0.1  # share of the queries that are asked before the first fault
-QUERIES_A_FAULT = 84  # one every four seconds
+QUERIES_A_FAULT = 84  # one every three seconds or so
 DEADLINE_S = 30.0
 GRACE_S = 30.0  # what ends later than this after its deadline counts as hung
 SLOW = 2.0  # a query that takes so many times the calm p99 has met a fault
