@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import statistics
+import sys
 import time
 from collections import Counter
 from concurrent.futures import Future
@@ -99,6 +101,7 @@ def live_through(queries: int, seed: str) -> Course:
     """A mesh on a cluster of its own, asked and harmed from its first query to its last."""
     from mesh.running import connect, down, up
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else its nodes would outlive it
     nodes = Nodes()
     try:
         name = up(pool()).name
