@@ -83,6 +83,9 @@ async def autoscale(supervisor: Supervisor) -> None:
             except MeshError as error:  # a replica died just now
                 log.debug("%s is not scaled: %s", name, error)
                 continue
+            except Exception:  # whatever it is, the others are to be looked at all the same
+                log.exception("agent %s is not scaled", name)
+                continue
             if name in records and number != len(records[name].seats):
                 change = asyncio.ensure_future(supervisor.scale(name, number, _DRAIN_S))
                 changes.add(change)  # not awaited: it drains
