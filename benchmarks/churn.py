@@ -101,8 +101,8 @@ def live_through(queries: int, seed: str) -> Course:
     """A mesh on a cluster of its own, asked and harmed from its first query to its last."""
     from mesh.running import connect, down, up
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else its nodes would outlive it
     nodes = Nodes()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else its nodes would outlive it; Ray has set another
     try:
         name = up(pool()).name
         with connect(name) as mesh:

@@ -7,8 +7,6 @@ import contextlib
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ from mesh.control import OwnControl, supervise
 from mesh.desired import Desired
 from mesh.directory import Directory
 from mesh.members import Saved
-from mesh.runtimes.ray import RayRuntime, is_ray_start, join_cluster, starter
+from mesh.runtimes.ray import RayRuntime, is_ray_start, join_cluster, start_cluster, starter
 from mesh.tracing import Trace
 from mesh.versions import Version
 from topologies import TopologyError
@@ -114,11 +112,21 @@ class RunningControl:
         self._known: Directory | None = None
         self._until = 0.0
         self._reading = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
 
     async def directory(self) -> Directory:
-        if self._known is None or time.monotonic() > self._until:
+        """Who is there; no query waits for a supervisor that has much to do: it is asked beside."""
+        if self._known is None:
             return await self._read()
+        if time.monotonic() > self._until and (self._refreshing is None or self._refreshing.done()):
+            self._refreshing = asyncio.create_task(self._refresh())
         return self._known
+
+    async def _refresh(self) -> None:
+        try:
+            await self._read()
+        except MeshClosed:
+            self._known = None  # whoever asks next is told
 
     async def _renew(self) -> None:
         """Read the directory again: one of those in it is gone."""
@@ -222,7 +230,7 @@ def up(
         config = with_overrides(config, runtime="ray")
     specs = agent_specs(config, models_folder(models_dir))
     if not join_cluster(address):
-        _start_ray()
+        start_cluster(_MARK)
     try:
         info = Info(name or config.name, config)
         if _members(info.name):
@@ -360,30 +368,6 @@ def _ours(error: ray.exceptions.RayTaskError) -> Exception:
     """What one of us has raised over there; else Ray's error, whose text is a traceback."""
     cause = error.cause
     return cause if isinstance(cause, MeshError | TopologyError) else error
-
-
-def _start_ray() -> None:
-    """Start a Ray head on this machine that outlives this process, and connect to it."""
-    cli = [sys.executable, "-m", "ray.scripts.scripts"]
-    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
-    subprocess.run([*cli, "get-auth-token", "--generate"], env=environment, capture_output=True, check=True)
-    process = subprocess.Popen(
-        [*cli, "start", "--head", "--block", "--port=0", "--include-dashboard=false", "--disable-usage-stats", _MARK],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            raise MeshError(f"Ray could not be started on this machine: `ray start --head` ended with {process.poll()}")
-        if join_cluster(None):
-            return
-        time.sleep(0.5)
-    process.terminate()
-    raise MeshError("Ray could not be started on this machine: no answer within 60 s")
 
 
 def _stop_ray() -> None:

@@ -7,7 +7,10 @@ import contextlib
 import logging
 import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -223,6 +226,32 @@ def _lasting(start: Callable[[], None]) -> None:
 
     threading.Thread(target=stay, name="ray", daemon=True).start()
     started.result()
+
+
+def start_cluster(mark: str) -> None:
+    """Start a Ray head on this machine that outlives this process, and connect to it; ``mark`` is an option of its
+    ``ray start``, by which it is known again. Raises MeshError where it does not start.
+    """
+    cli = [sys.executable, "-m", "ray.scripts.scripts"]
+    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
+    subprocess.run([*cli, "get-auth-token", "--generate"], env=environment, capture_output=True, check=True)
+    process = subprocess.Popen(
+        [*cli, "start", "--head", "--block", "--port=0", "--include-dashboard=false", "--disable-usage-stats", mark],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise MeshError(f"Ray could not be started on this machine: `ray start --head` ended with {process.poll()}")
+        if join_cluster(None):
+            return
+        time.sleep(0.5)
+    process.terminate()
+    raise MeshError("Ray could not be started on this machine: no answer within 60 s")
 
 
 def _init(address: str, **options: Any) -> None:
