@@ -73,8 +73,12 @@ class SupervisorActor(OwnControl):
         """Take over from the supervisor before."""
         assert self._saved is not None
         there = {f"{self._info.name}/{address}" for address in self._saved.up}
-        _kill(actor for actor in _members(self._info.name) if actor not in there and not actor.endswith(_SUFFIX))
-        await self._supervisor.resume(self._saved)
+        try:
+            _kill(actor for actor in _members(self._info.name) if actor not in there and not actor.endswith(_SUFFIX))
+            await self._supervisor.resume(self._saved)
+        except Exception:  # nobody waits for this call
+            log.exception("mesh %r cannot be taken up again", self._info.name)
+            raise
         self._begin()
 
     def _save(self, saved: Saved) -> None:
