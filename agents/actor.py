@@ -44,15 +44,8 @@ class RayTransport:
         self.handles: dict[str, Any] = {}
 
     async def route(self, agent: str, query: Query) -> Accepted | Rejected:
-        """Have an agent route a query; one that was started again since it was last reached is found again."""
-        known, sent = self.handle(agent), pack(query)
-        try:
-            result = await self.reach(agent, known.route.remote(sent))
-        except AgentDied:
-            if (back := self.handle(agent))._actor_id == known._actor_id:
-                raise
-            result = await self.reach(agent, back.route.remote(sent))
-        return read_routed(result)
+        """Have an agent route a query."""
+        return read_routed(await self.reach(agent, self.handle(agent).route.remote(pack(query))))
 
     async def pull(self, agent: str, key: Key, cursor: int, wait_s: float) -> Batch | Rejected:
         """The pieces of an answer after the first ``cursor``; waits up to ``wait_s`` for one to come."""
@@ -131,9 +124,9 @@ class AgentActor:
         return await self.host.healthy()
 
     async def status(self) -> dict[str, Any]:
-        gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
-        node = ray.get_runtime_context().get_node_id()
-        return {"pid": os.getpid(), "node": node, "gpus": gpus, **self.host.status()}
+        place = ray.get_runtime_context()
+        where = {"node": place.get_node_id(), "gpus": place.get_accelerator_ids().get("GPU", [])}
+        return {"pid": os.getpid(), **where, **self.host.status()}
 
     async def serve(self, spec: AgentSpec) -> None:
         await serve(self.host, spec)

@@ -37,9 +37,9 @@ class Message(_Value, frozen=True):
 class Card(_Value, frozen=True):
     """What an agent tells those who may forward to it.
 
-    ``cost`` is its normalised price per query in (0, 1]; ``mean_work`` the mean of ``prompt tokens + 4 * generated
-    tokens`` over its completed validation answers; ``context`` the longest prompt plus answer it can hold, in tokens;
-    ``learns`` whether its policy wants outcomes; ``profile`` what it is good at, where it knows.
+    ``cost`` is its price per query in (0, 1]; ``mean_work`` the mean of ``prompt tokens + 4 * generated tokens`` over
+    its validation answers; ``context`` the longest prompt plus answer it holds, in tokens; ``learns`` whether its
+    policy wants outcomes; ``profile`` what it is good at, where it knows.
     """
 
     name: str
@@ -354,13 +354,14 @@ class Emit(_Value, frozen=True):
 
 
 class End(_Value, frozen=True):
-    """The answer is complete, or broke off (``finish`` is failed); ``hop`` is the agent's own, ``before`` what led up
-    to it since the agent accepted.
+    """The answer is complete, or broke off (``finish`` is failed); ``hop`` and ``cost`` are the agent's own,
+    ``before`` is what led up to it since the agent accepted.
     """
 
     key: Key
     finish: Finish
     hop: Hop
+    cost: float = 0.0
     before: tuple[Hop, ...] = ()
 
 

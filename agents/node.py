@@ -447,7 +447,7 @@ class Node:
             self._end(turn, piece.finish, turn.path[-1], out)
 
     def _end(self, turn: Turn, finish: msg.Finish, hop: msg.Hop, out: list[msg.NodeCommand]) -> None:
-        out.append(msg.End(turn.query.key, finish, hop))
+        out.append(msg.End(turn.query.key, finish, hop, self.card.cost))
         self._free(turn, out)
         self._remember(turn, msg.Accepted(turn.query.key, self.card.name, turn.path[:-1]))
 

@@ -41,6 +41,8 @@ class AgentSpec:
     num_gpus: float | None = None  # None: one where the cluster has GPUs, else none
     num_cpus: float = 0.0
     resources: Mapping[str, float] = field(default_factory=dict)
+    replicas: int = 1  # to begin with
+    autoscale: Any = None  # how their number changes by itself (``mesh.autoscale``)
 
     @property
     def name(self) -> str:

@@ -252,3 +252,21 @@ def routing(
     from benchmarks.lab_command import run as run_lab
 
     run_lab(pool, count, alpha or (), seed, baseline or (), work, told, out, processes)
+
+
+@app.command()
+def churn(
+    queries: Annotated[int, typer.Option(min=200, help="How many are asked.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the faults: what, and to whom.")] = 0,
+    pieces: Annotated[int, typer.Option(min=1, help="In so many pieces, each on a cluster of its own.")] = 1,
+    piece: Annotated[int | None, typer.Option(min=1, help="Only this piece.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder where pieces are kept; what is there is not run again.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Is every query answered once while agents die, stall, come, go, and nodes are lost? Starts a Ray of its own."""
+    from benchmarks.churn import measure
+    from benchmarks.results import publish
+
+    publish("churn", measure(queries, seed, pieces, piece, work), seed, out)

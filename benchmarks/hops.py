@@ -166,7 +166,8 @@ def _steps_ms(mesh: Mesh, chain: _Chain, query: bytes, entry: str, asks: int) ->
     """
     import ray
 
-    link, agent, read = chain.links[-3], mesh._running.runtime.handle(entry), read_query(query)
+    runtime, link, read = mesh._running.runtime, chain.links[-3], read_query(query)
+    agent = runtime.handle(runtime.balance.replicas(entry)[0])
 
     async def awaited() -> bytes:
         return await link.call.remote(query)  # type: ignore[no-any-return]

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from agents import messages as msg
 from agents.errors import AgentError, MeshError
 from mesh.owner import Owner
@@ -70,7 +72,9 @@ async def _perform(runtime: Runtime, command: msg.OwnerCommand) -> msg.OwnerEven
             return await _reach(agent, query.key, runtime.route(agent, query))
         case msg.Pull(agent, key, cursor):
             batch = await _reach(agent, key, runtime.pull(agent, key, cursor, PULL_WAIT_S))
-            return msg.Pulled(key, batch) if isinstance(batch, msg.Batch) else batch
+            if isinstance(batch, msg.Batch):
+                return msg.Pulled(key, batch)
+            return replace(batch, agent=runtime.blamed(agent))
         case msg.Probe(agent, key):
             alive = await _reach(agent, key, runtime.probe(agent, key))
             if alive is True:

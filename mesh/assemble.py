@@ -57,6 +57,8 @@ def agent_spec(config: MeshConfig, agent: AgentConfig, models_dir: Path | None =
         float(agent.num_gpus) if agent.num_gpus != "auto" else None if uses_gpus else 0.0,
         agent.num_cpus,
         dict(agent.resources),
+        agent.replicas,
+        agent.autoscale,
     )
     check(spec)
     return spec

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from agents.errors import ConfigError, MeshError, QueryError
+from mesh.agentscommand import agents, show
 from mesh.askcommand import ask_elsewhere, ask_file, ask_one, questions_of
 from mesh.client import Mesh
 from mesh.config import load, pools
@@ -206,12 +207,7 @@ def status(name: Name = None, address: Address = None, as_json: AsJson = False) 
     from mesh.running import connect
 
     with connect(name, address) as mesh:
-        rows = mesh.status()
-    if as_json:
-        return print_json(rows)
-    shown = {"agent": "agent", "state": "state", "cost": "cost", "pid": "pid", "gpus": "GPUs", "in_hand": "in hand"}
-    shown |= {"queued": "queued", "deaths": "deaths", "model": "model", "device": "device", "why": "why"}
-    print_table([{title: row.get(key, "") for key, title in shown.items()} for row in rows])
+        show(mesh.status(), as_json)
 
 
 @app.command()
@@ -270,6 +266,7 @@ def down(
     typer.echo(f"mesh {down(name=name, address=address)} is down")
 
 
+app.add_typer(agents, name="agents")
 app.command()(serve)
 app.command()(key)
 

@@ -217,9 +217,29 @@ class Mesh:
         """Start one more agent, which joins the topology. Raises ConfigError, PlacementError."""
         self._call(self.start()._running.add, self._spec(agent))
 
-    def remove_agent(self, name: str) -> None:
-        """End an agent, which leaves the topology. Raises ConfigError for an unknown one."""
-        self._call(self.start()._running.remove, name)
+    def remove_agent(self, name: str, drain_s: float = 0.0) -> None:
+        """End an agent, which leaves the topology; it has ``drain_s`` to answer what it has in hand, and others answer
+        the rest. Raises ConfigError for an unknown one.
+        """
+        self._call(self.start()._running.remove, name, drain_s)
+
+    def scale_agent(self, name: str, replicas: int, drain_s: float = 60.0) -> None:
+        """Have so many replicas of an agent share its queries; those that are too many answer what they have in hand,
+        for at most ``drain_s``. Returns when new ones are up, or wait for a place: ``status`` tells.
+
+        Raises:
+            ConfigError: there is no such agent.
+        """
+        self._call(self.start()._running.scale, name, whole("replicas", replicas, 1), drain_s)
+
+    def upgrade_agent(self, agent: AgentConfig | Mapping[str, Any], drain_s: float = 60.0) -> None:
+        """Put another model, policy or price in an agent's place: its new replicas start beside the old ones, take what
+        comes once all are well, and the old ones answer what they have in hand, for at most ``drain_s``.
+
+        Raises:
+            ConfigError, PlacementError: it cannot start, or there is no such agent; nothing has changed.
+        """
+        self._call(self.start()._running.upgrade, self._spec(agent), drain_s)
 
     def update_agent(self, name: str, adapter: str | Path | None) -> None:
         """Have an agent serve another adapter (None: its bare model), with the calibration that training has put beside

@@ -32,6 +32,7 @@ from agents.errors import ConfigError, NotUnderstood
 from agents.plugins import build, resolve
 from agents.policies import POLICIES
 from agents.prompts import Style
+from mesh.autoscale import Autoscale
 from mesh.pluginspec import Plugin, Spec, absolute
 from mesh.yamlsource import Source, Wrong, refused
 from topologies import TOPOLOGIES, Topology, TopologyError
@@ -113,7 +114,8 @@ class AgentConfig(_Settings):
     hub id ``model``; a ``model`` that begins with ".", "/" or "~" is a folder. ``context`` (tokens) is the engine's
     own where None. ``profile`` is a file that ``mesh bench routing --profiles`` writes. ``num_gpus: auto`` means one
     where the cluster has any and the engine can use it. ``num_cpus`` only reserves, and is 0 so that a laptop of 2
-    cores can hold five agents.
+    cores can hold five agents. So many ``replicas`` share its queries, at
+    first where it has ``autoscale``.
     """
 
     name: Annotated[
@@ -139,6 +141,8 @@ class AgentConfig(_Settings):
     num_cpus: NotNegative = 0.0
     resources: dict[str, Positive] = Field(default={}, description="a mapping of names to numbers > 0")
     limits: Limits | None = None
+    replicas: Count = 1
+    autoscale: Autoscale | None = Field(default=None, description="a mapping with `most`")
 
 
 class MeshConfig(_Settings):

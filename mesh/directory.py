@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agents.messages import Card
 from topologies import Topology
@@ -11,11 +11,18 @@ from topologies import Topology
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """What agents know of each other (``agents.node.Links``) and callers of where to begin."""
+    """What agents know of each other (``agents.node.Links``) and callers of where to begin.
+
+    ``replicas`` are the addresses of those that take queries, by agent; ``leaving`` only end what they have. ``starts``
+    tells how often replicas of an agent were started until now (see ``mesh.replicas``).
+    """
 
     topology: Topology | None
     cards: Mapping[str, Card]
     down: frozenset[str] = frozenset()
+    replicas: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    leaving: frozenset[str] = frozenset()
+    starts: Mapping[str, int] = field(default_factory=dict)
 
     def neighbours(self, name: str, down: frozenset[str] = frozenset()) -> Sequence[str]:
         """To whom ``name`` may forward; those behind a neighbour that is down stand in for it."""

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from agents import messages as msg
 from agents.errors import AgentBusy, BudgetExceeded, DeadlineExceeded, MeshError, NoAgentLeft, QueryTooLong
+from agents.names import agent_of
 
 
 class Owner:
@@ -76,7 +77,7 @@ class Owner:
                 self._moved = now
                 return []
             case msg.Rejected():
-                return self._failed(event, now) if event.agent == self._agent else []
+                return self._failed(event, now) if agent_of(event.agent) == agent_of(self._agent) else []
 
     def _ask(self, candidates: Sequence[str], query: msg.Query, now: float) -> list[msg.OwnerCommand]:
         self._entry = self._agent = candidates[0]
@@ -98,10 +99,20 @@ class Owner:
         self._hops += (*batch.end.before, batch.end.hop)
         if batch.end.finish == "failed":
             return commands + self._again(self._hops, batch.end.hop.reason, "", now)
-        card, path = self.cards[self._agent], self.history + self._hops
-        query, full_cost = self.query, sum(hop.full_cost for hop in path)
-        what = query.id, self.text, self._agent, query.alpha, card.cost, full_cost
-        reply = msg.Reply(*what, path, now - self._start, self._first_token, query.attempt, batch.end.finish)
+        path = self.history + self._hops
+        reply = msg.Reply(
+            self.query.id,
+            self.text,
+            agent_of(self._agent),
+            self.query.alpha,
+            batch.end.cost,
+            sum(hop.full_cost for hop in path),
+            path,
+            now - self._start,
+            self._first_token,
+            self.query.attempt,
+            batch.end.finish,
+        )
         self.stage = "done"
         return [*commands, msg.Done(reply)]
 

@@ -7,10 +7,8 @@ import contextlib
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,10 +21,11 @@ from agents.spec import AgentSpec
 from mesh.assemble import agent_specs, models_folder
 from mesh.client import Mesh
 from mesh.config import MeshConfig, load, with_overrides
-from mesh.control import OwnControl
+from mesh.control import OwnControl, supervise
+from mesh.desired import Desired
 from mesh.directory import Directory
-from mesh.runtimes.ray import RayRuntime, is_ray_start, join_cluster, starter
-from mesh.supervisor import Supervisor
+from mesh.members import Saved
+from mesh.runtimes.ray import RayRuntime, is_ray_start, join_cluster, start_cluster, starter
 from mesh.tracing import Trace
 from mesh.versions import Version
 from topologies import TopologyError
@@ -36,8 +35,10 @@ M = TypeVar("M", bound=Mesh)
 EMBEDDED = "lab"  # the pool that is asked where no mesh is up
 _SUFFIX = "/@supervisor"
 _MARK = "--node-name=started-by-mesh-up"  # by which `down` knows the Ray that it may stop
+_HEAD = "node:__internal_head__"  # a resource that Ray gives its head's node alone
 _FRESH_S = 2.0  # how long a client trusts what it knows of the members
 _CLOSE_S = 30.0  # what a supervisor may take to end everybody
+_READS = ("directory", "status", "info")  # what may be asked twice
 _STATUS_S = 30.0  # and to ask everybody, some of whom may be silent
 
 
@@ -55,19 +56,53 @@ class SupervisorActor(OwnControl):
     def __init__(self, info: Info, specs: Mapping[str, AgentSpec]) -> None:
         logging.basicConfig(level=logging.INFO)
         config = info.config
-        self._info, self._trace = info, Trace(config.trace)
+        self._info, self._trace, self._desired = info, Trace(config.trace), Desired(info.name)
         runtime = RayRuntime(info.name, config, detached=True)
-        topology, heartbeat_s = config.build_topology(), config.limits.heartbeat_s
-        super().__init__(Supervisor(specs, topology, runtime, heartbeat_s, trace=self._trace))
+        super().__init__(supervise(config, specs, runtime, self._trace, self._save))
+        self._ready, self._missed = asyncio.Event(), runtime.balance.missed
+        self._saved = self._desired.read()
+        if self._saved is not None:  # Ray has started this again: its process or its node had died
+            ray.get_runtime_context().current_actor.resume.remote()
 
     async def start(self) -> Directory:
-        return await self._supervisor.start()
+        directory = await self._supervisor.start()
+        self._begin()
+        return directory
+
+    async def resume(self) -> None:
+        """Take over from the supervisor before."""
+        assert self._saved is not None
+        there = {f"{self._info.name}/{address}" for address in self._saved.up}
+        try:
+            _kill(actor for actor in _members(self._info.name) if actor not in there and not actor.endswith(_SUFFIX))
+            await self._supervisor.resume(self._saved)
+        except Exception:  # nobody waits for this call
+            log.exception("mesh %r cannot be taken up again", self._info.name)
+            raise
+        self._begin()
+
+    def _save(self, saved: Saved) -> None:
+        try:
+            self._desired.write(saved)
+        except ray.exceptions.RayError as error:  # Ray's head is away: the mesh goes on, the next change is written
+            log.error("what mesh %r is to be could not be kept: %s", self._info.name, error)
+
+    def _begin(self) -> None:
+        self._ready.set()
+        self.watch()
+
+    async def directory(self, *missed: str) -> Directory:
+        await self._ready.wait()
+        self._missed.update(missed)
+        return await super().directory()
 
     async def info(self) -> Info:
         return self._info
 
     async def close(self) -> None:
+        self._desired.forget()  # first: else it would be taken up again
         await super().close()
+        self._desired.forget()
         self._trace.close()
 
 
@@ -76,27 +111,61 @@ class RunningControl:
 
     def __init__(self, info: Info, supervisor: Any) -> None:
         self.runtime = RayRuntime(info.name, info.config)
+        self.runtime.renew = self._renew
         self._name, self._supervisor = info.name, supervisor
         self._known: Directory | None = None
         self._until = 0.0
+        self._reading = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
 
     async def directory(self) -> Directory:
-        if self._known is None or time.monotonic() > self._until:
-            try:
-                async with asyncio.timeout(PROBE_S):
-                    self._known = await self._reach("directory")
-            except (MeshClosed, TimeoutError) as error:
-                if self._known is None or not _members(self._name):
-                    raise MeshClosed(f"mesh {self._name!r} is down ({error or 'no answer'})") from None
-                log.error("%s: those known before are asked", error or f"no answer from mesh {self._name!r}")
-            self._until = time.monotonic() + _FRESH_S
+        """Who is there; no query waits for a supervisor that has much to do: it is asked beside."""
+        if self._known is None:
+            return await self._read()
+        if time.monotonic() > self._until and (self._refreshing is None or self._refreshing.done()):
+            self._refreshing = asyncio.create_task(self._refresh())
         return self._known
+
+    async def _refresh(self) -> None:
+        try:
+            await self._read()
+        except MeshClosed:
+            self._known = None  # whoever asks next is told
+
+    async def _renew(self) -> None:
+        """Read the directory again: one of those in it is gone."""
+        asked = time.monotonic()
+        async with self._reading:
+            if self._until - _FRESH_S < asked:  # else somebody has just done so
+                await self._read()
+
+    async def _read(self) -> Directory:
+        try:
+            async with asyncio.timeout(PROBE_S):
+                self._learn(await self._reach("directory", *self.runtime.take_missed()))
+        except (MeshClosed, TimeoutError) as error:
+            if self._known is None or not _members(self._name):
+                raise MeshClosed(f"mesh {self._name!r} is down ({str(error) or 'no answer'})") from None
+            log.error("%s: those known before are asked", str(error) or f"no answer from mesh {self._name!r}")
+        self._until = time.monotonic() + _FRESH_S
+        assert self._known is not None
+        return self._known
+
+    def _learn(self, directory: Directory) -> None:
+        self._known, self._until = directory, time.monotonic() + _FRESH_S
+        self.runtime.know(directory)
 
     async def add(self, spec: AgentSpec) -> Directory:
         return await self._changed("add", spec)
 
-    async def remove(self, name: str) -> Directory:
-        return await self._changed("remove", name)
+    async def remove(self, name: str, drain_s: float = 0.0) -> Directory:
+        return await self._changed("remove", name, drain_s)
+
+    async def scale(self, name: str, replicas: int, drain_s: float = 0.0) -> Directory:
+        return await self._changed("scale", name, replicas, drain_s)
+
+    async def upgrade(self, spec: AgentSpec, drain_s: float = 0.0) -> Directory:
+        return await self._changed("upgrade", spec, drain_s)
 
     async def update(self, name: str, version: Version | None) -> None:
         await self._reach("update", name, version)
@@ -114,20 +183,20 @@ class RunningControl:
 
     async def _changed(self, method: str, *args: Any) -> Directory:
         directory: Directory = await self._reach(method, *args)
-        self._known, self._until = directory, time.monotonic() + _FRESH_S  # who asked meanwhile heard of the old one
+        self._learn(directory)  # who asked meanwhile heard of the old one
         return directory
 
     async def _reach(self, method: str, *args: Any) -> Any:
         """Call the supervisor; where it has died, the one of its name since, after `mesh down` and `mesh up`."""
         try:
             try:
-                return await getattr(self._supervisor, method).remote(*args)
+                return await self._call(method, *args)
             except ray.exceptions.RayActorError:
                 found = ray.get_actor(self._name + _SUFFIX, namespace=NAMESPACE)
                 if found._actor_id == self._supervisor._actor_id:  # it may have done it: not twice
                     raise
                 self._supervisor = found
-                return await getattr(self._supervisor, method).remote(*args)
+                return await self._call(method, *args)
         except ray.exceptions.RayTaskError as error:
             raise _ours(error) from None
         except (ray.exceptions.RayActorError, ValueError):
@@ -135,6 +204,17 @@ class RunningControl:
                 f"mesh {self._name!r} is down, or at least its supervisor, so that nobody restarts its agents: "
                 "`mesh down` ends what is left of it, `mesh up` starts it anew"
             ) from None
+
+    async def _call(self, method: str, *args: Any) -> Any:
+        """Call the supervisor; while Ray starts it again, what only reads waits for it."""
+        until = time.monotonic() + PROBE_S
+        while True:
+            try:
+                return await getattr(self._supervisor, method).remote(*args)
+            except ray.exceptions.ActorUnavailableError:
+                if method not in _READS or time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.2)
 
 
 def up(
@@ -154,12 +234,15 @@ def up(
         config = with_overrides(config, runtime="ray", name=config.name if name is None else name)
     specs = agent_specs(config, models_folder(models_dir))
     if not join_cluster(address):
-        _start_ray()
+        start_cluster(_MARK)
     try:
         info = Info(config.name, config)
         if _members(info.name):
             raise ConfigError(f"name: a mesh {info.name!r} is up already; take it down, or choose another name")
+        Desired(info.name).forget()
         options = {"name": info.name + _SUFFIX, "namespace": NAMESPACE, "lifetime": "detached", "num_cpus": 0}
+        options["max_restarts"] = -1  # agents it starts again itself, and only it; itself is started again by Ray
+        options["resources"] = {_HEAD: 0.001}  # it needs what Ray's head keeps, and cannot outlive it anywhere
         supervisor = ray.remote(SupervisorActor).options(**options, max_concurrency=CALLS).remote(info, specs)
         try:
             _get(supervisor.start.remote())
@@ -252,7 +335,13 @@ def _end(name: str) -> None:
         ray.get(supervisor.close.remote(), timeout=_CLOSE_S)
     except (ValueError, ray.exceptions.RayError) as error:
         log.warning("the supervisor of mesh %r cannot end it: %s", name, error)
-    for actor in _members(name):
+    Desired(name).forget()
+    _kill(sorted(_members(name), reverse=True))  # the supervisor last
+    Desired(name).forget()
+
+
+def _kill(actors: Iterable[str]) -> None:
+    for actor in actors:
         with contextlib.suppress(ValueError):  # it has ended by itself
             ray.kill(ray.get_actor(actor, namespace=NAMESPACE))
 
@@ -283,30 +372,6 @@ def _ours(error: ray.exceptions.RayTaskError) -> Exception:
     """What one of us has raised over there; else Ray's error, whose text is a traceback."""
     cause = error.cause
     return cause if isinstance(cause, MeshError | TopologyError) else error
-
-
-def _start_ray() -> None:
-    """Start a Ray head on this machine that outlives this process, and connect to it."""
-    cli = [sys.executable, "-m", "ray.scripts.scripts"]
-    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
-    subprocess.run([*cli, "get-auth-token", "--generate"], env=environment, capture_output=True, check=True)
-    process = subprocess.Popen(
-        [*cli, "start", "--head", "--block", "--port=0", "--include-dashboard=false", "--disable-usage-stats", _MARK],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            raise MeshError(f"Ray could not be started on this machine: `ray start --head` ended with {process.poll()}")
-        if join_cluster(None):
-            return
-        time.sleep(0.5)
-    process.terminate()
-    raise MeshError("Ray could not be started on this machine: no answer within 60 s")
 
 
 def _stop_ray() -> None:

@@ -105,6 +105,7 @@ def test_packages_import_one_way(package: str) -> None:
 
 INSIDE_AGENTS = {  # part of agents -> the parts that it may import besides itself
     "errors": "",
+    "names": "",
     "offers": "",
     "profile": "errors offers",
     "messages": "errors offers profile",
@@ -149,6 +150,7 @@ ONLY_IN = {  # libraries -> where they may be imported, and why there
         "agents/actor.py": "an agent in a process of its own is a Ray actor",
         "mesh/runtimes/ray.py": "the runtime that launches these actors and reaches them",
         "mesh/running.py": "what `mesh up` leaves behind is a detached actor, found again by its name",
+        "mesh/desired.py": "what a mesh is to be is kept in the cluster's own store",
         "mesh/ingress/": "HTTP and gRPC stand in Ray Serve replicas",
         "training/driver.py": "every training job is a Ray task",
         "benchmarks/": "some of them measure Ray itself",

@@ -54,11 +54,13 @@ def test_what_a_mesh_can_do() -> None:
         "from_yaml",
         "remove_agent",
         "rollback_agent",
+        "scale_agent",
         "start",
         "status",
         "stream",
         "submit",
         "update_agent",
+        "upgrade_agent",
     ]
 
 

@@ -13,6 +13,7 @@ from agents.messages import Query, Reply
 from mesh.client import Mesh
 from mesh.directory import Directory
 from mesh.ingress.errors import Refused
+from mesh.members import by_agent
 from mesh.query import Asked
 from mesh.spans import Spans
 from mesh.tracing import Trace
@@ -57,10 +58,10 @@ class ServedMesh(Mesh):
         return structs.replace(checked, meshes=meshes, emitted=continued), entry
 
     async def rows(self) -> list[dict[str, Any]]:
-        """``status``, at most half a second old."""
+        """``status``, one row an agent, at most half a second old."""
         async with self._looking:
             if time.monotonic() - self._seen > _FRESH_S:
-                self._rows = await asyncio.wrap_future(self._submit(self._running.status))
+                self._rows = by_agent(await asyncio.wrap_future(self._submit(self._running.status)))
                 self._seen = time.monotonic()
             return self._rows
 

@@ -7,7 +7,10 @@ import contextlib
 import logging
 import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -18,17 +21,19 @@ import ray
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._private.utils import read_ray_address
 
-from agents.actor import CALLS, NAMESPACE, AgentActor, RayTransport, actor_name
+from agents.actor import CALLS, NAMESPACE, actor_name
 from agents.errors import AgentDied, AgentError, AgentStalled, MeshError, PlacementError
 from agents.messages import Card, NodeEvent
 from agents.spec import AgentSpec
 from mesh.config import MeshConfig
 from mesh.directory import NOBODY, Directory
+from mesh.runtimes.replica import ReplicaActor, ReplicaTransport
 
 log = logging.getLogger(__name__)
+_LOOK_S = 2.0  # after so long without a place, and again each time, it is told what an agent waits for
 
 
-class RayRuntime(RayTransport):
+class RayRuntime(ReplicaTransport):
     """Launches and reaches the actors of one mesh.
 
     Args:
@@ -43,76 +48,102 @@ class RayRuntime(RayTransport):
         self.detached = detached
         self._launched: set[str] = set()
 
-    async def launch(self, spec: AgentSpec, directory: Directory | None) -> Card:
+    async def launch(
+        self, address: str, spec: AgentSpec, directory: Directory | None, waits: Callable[[str], None] | None = None
+    ) -> Card:
         gpus = gpus_for(spec)
         options = {
-            "name": actor_name(self.mesh, spec.name),
+            "name": actor_name(self.mesh, address),
             "namespace": NAMESPACE,
             "lifetime": "detached" if self.detached else None,
             "num_cpus": spec.num_cpus,
             "num_gpus": gpus,
             "resources": dict(spec.resources) or None,
+            "scheduling_strategy": "SPREAD",  # what runs on several nodes outlives the loss of one
             "max_restarts": 0,
             "max_task_retries": 0,
             "max_concurrency": CALLS,
             "enable_task_events": False,  # Ray would write down every call of every query
         }
-        actor = ray.remote(AgentActor).options(**options).remote(spec, self.mesh)
-        self.handles[spec.name] = actor
-        self._launched.add(spec.name)
+        actor = ray.remote(ReplicaActor).options(**options).remote(spec, self.mesh, address)
+        self.handles[address] = actor
+        self._launched.add(address)
         try:
-            await self._placed(spec, gpus)
-            return await self.reach(spec.name, actor.start.remote(directory or NOBODY), self.start_timeout_s)
+            await self._placed(address, spec, gpus, waits or (lambda told: None))
+            return await self.reach(address, actor.start.remote(directory or NOBODY), self.start_timeout_s)
         except BaseException:
-            await self.kill(spec.name)
+            await self.kill(address)
             raise
 
     async def kill(self, agent: str) -> None:
-        with contextlib.suppress(AgentDied):
-            handle = self.handle(agent)
-            with contextlib.suppress(AgentError):
-                await self.reach(agent, handle.close.remote(), self.probe_s)
-            ray.kill(handle)
-        self.handles.pop(agent, None)
-        self._launched.discard(agent)
+        for address in self.balance.replicas(agent):
+            with contextlib.suppress(AgentDied):
+                handle = self.handle(address)
+                with contextlib.suppress(AgentError):
+                    await self.reach(address, handle.close.remote(), self.probe_s)
+                ray.kill(handle)
+            self.handles.pop(address, None)
+            self._launched.discard(address)
+
+    async def leave(self, address: str) -> int:
+        return await self.reach(address, self.handle(address).leave.remote(), self.probe_s)
+
+    async def missed(self, address: str | None = None) -> set[str]:
+        if address is None:
+            return self.take_missed()
+        return await self.reach(address, self.handle(address).missed.remote(), self.probe_s)
 
     async def tell(self, agent: str, event: NodeEvent) -> None:
-        await self.reach(agent, self.handle(agent).tell.remote(event), self.probe_s)
+        for address in self.balance.replicas(agent):
+            await self.reach(address, self.handle(address).tell.remote(event), self.probe_s)
 
-    async def watch(self, agent: str) -> None:
+    async def watch(self, address: str) -> None:
         with contextlib.suppress(AgentError):
-            await self.reach(agent, self.handle(agent).lifetime.remote())
+            await self.reach(address, self.handle(address).lifetime.remote())
 
-    async def healthy(self, agent: str) -> bool:
-        return await self.reach(agent, self.handle(agent).healthy.remote(), self.probe_s)
+    async def healthy(self, address: str) -> bool:
+        return await self.reach(address, self.handle(address).healthy.remote(), self.probe_s)
 
-    async def status(self, agent: str) -> dict[str, Any]:
-        return await self.reach(agent, self.handle(agent).status.remote(), self.probe_s)
+    async def status(self, address: str) -> dict[str, Any]:
+        return await self.reach(address, self.handle(address).status.remote(), self.probe_s)
 
-    async def serve(self, spec: AgentSpec) -> None:
-        await self.reach(spec.name, self.handle(spec.name).serve.remote(spec), self.start_timeout_s)
+    async def serve(self, address: str, spec: AgentSpec) -> None:
+        await self.reach(address, self.handle(address).serve.remote(spec), self.start_timeout_s)
 
     async def close(self) -> None:
-        await asyncio.gather(*(self.kill(agent) for agent in list(self._launched)))
+        known = self.balance.directory
+        taken_over = [*known.leaving, *(each for addresses in known.replicas.values() for each in addresses)]
+        await asyncio.gather(*(self.kill(address) for address in {*self._launched, *taken_over}))
 
-    async def _placed(self, spec: AgentSpec, gpus: float) -> None:
+    async def _placed(self, address: str, spec: AgentSpec, gpus: float, waits: Callable[[str], None]) -> None:
         """Wait until Ray has found a place, or say what the agent waits for."""
-        try:
-            ready = self.handles[spec.name].__ray_ready__.remote()
-            await self.reach(spec.name, ready, self.placement_timeout_s)
-        except AgentStalled as error:
-            wants = {"GPU": gpus, "CPU": spec.num_cpus, **spec.resources}
-            has, free = ray.cluster_resources(), ray.available_resources()
-            told = [
-                f"{amount:g} {what} (the cluster has {has.get(what, 0):g}, {free.get(what, 0):g} of them free)"
-                for what, amount in wants.items()
-                if amount
-            ]
-            raise PlacementError(
-                f"agent {spec.name!r} waits for {' and '.join(told) or 'a place'} since "
-                f"{self.placement_timeout_s:g} s: free some, add a node, or ask for less in num_gpus, num_cpus, "
-                f"resources ({error})"
-            ) from None
+        ready = self.handles[address].__ray_ready__.remote()
+        waited_s = 0.0
+        while True:
+            try:
+                this_s = min(_LOOK_S, self.placement_timeout_s - waited_s)
+                return await self.reach(address, asyncio.shield(ready), this_s)
+            except AgentStalled:
+                waited_s += this_s
+                told = await asyncio.to_thread(_wanting, spec, gpus)
+                waits(told)
+                if waited_s >= self.placement_timeout_s:
+                    raise PlacementError(
+                        f"agent {spec.name!r} {told} since {waited_s:g} s: free some, add a node, or ask for less in "
+                        "num_gpus, num_cpus, resources"
+                    ) from None
+
+
+def _wanting(spec: AgentSpec, gpus: float) -> str:
+    """What an agent waits for that has no place yet."""
+    wants = {"GPU": gpus, "CPU": spec.num_cpus, **spec.resources}
+    has, free = ray.cluster_resources(), ray.available_resources()
+    told = [
+        f"{amount:g} {what} (the cluster has {has.get(what, 0):g}, {free.get(what, 0):g} of them free)"
+        for what, amount in wants.items()
+        if amount
+    ]
+    return f"waits for {' and '.join(told) or 'a place'}"
 
 
 def gpus_for(spec: AgentSpec) -> float:
@@ -195,6 +226,32 @@ def _lasting(start: Callable[[], None]) -> None:
 
     threading.Thread(target=stay, name="ray", daemon=True).start()
     started.result()
+
+
+def start_cluster(mark: str) -> None:
+    """Start a Ray head on this machine that outlives this process, and connect to it; ``mark`` is an option of its
+    ``ray start``, by which it is known again. Raises MeshError where it does not start.
+    """
+    cli = [sys.executable, "-m", "ray.scripts.scripts"]
+    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
+    subprocess.run([*cli, "get-auth-token", "--generate"], env=environment, capture_output=True, check=True)
+    process = subprocess.Popen(
+        [*cli, "start", "--head", "--block", "--port=0", "--include-dashboard=false", "--disable-usage-stats", mark],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise MeshError(f"Ray could not be started on this machine: `ray start --head` ended with {process.poll()}")
+        if join_cluster(None):
+            return
+        time.sleep(0.5)
+    process.terminate()
+    raise MeshError("Ray could not be started on this machine: no answer within 60 s")
 
 
 def _init(address: str, **options: Any) -> None:

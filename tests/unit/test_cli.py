@@ -427,8 +427,8 @@ def test_where_no_mesh_is_up_the_embedded_pool_is_asked(cluster: list[Any]) -> N
 def test_status_as_table_and_json(cluster: list[Any]) -> None:
     head, *rows = [line.replace("┃", "│").split("│")[1:-1] for line in run("status").stdout.splitlines()[1:-1:1]]
     titles = [title.strip() for title in head]
-    assert titles == ["agent", "state", "cost", "pid", "in hand", "queued", "deaths", "model", "device"]
-    assert [cell.strip() for cell in rows[1]][:3] == ["a", "up", "0.1"]
+    assert titles == ["agent", "replica", "state", "cost", "pid", "in hand", "queued", "deaths", "model", "device"]
+    assert [cell.strip() for cell in rows[1]][:4] == ["a", "a#1", "up", "0.1"]
     by_json = json.loads(run("status", "--json", "--address", "auto").stdout)
     assert [(row["agent"], row["pid"]) for row in by_json] == [("a", os.getpid()), ("b", os.getpid())]
     assert cluster == [("connect", None, None), ("connect", None, "auto")]

@@ -323,12 +323,12 @@ def test_learners_hear_of_feedback() -> None:
         reply = ask(url).json()
         httpx.post(f"{url}/v1/mesh/feedback", json={"id": reply["id"], "right": True})
         hosts = door.mesh._running.runtime._hosts  # type: ignore[attr-defined]
-        assert [outcome.right for outcome in hosts["a"].node.policy.heard] == [None, True]
+        assert [outcome.right for outcome in hosts["a#1"].node.policy.heard] == [None, True]
         again = httpx.post(f"{url}/v1/mesh/feedback", json={"id": reply["id"], "right": True})
         assert again.status_code == 200
         other = httpx.post(f"{url}/v1/mesh/feedback", json={"id": reply["id"], "right": False})
         refused(other, 409, "judged_already", "has been said to be right already")
-        assert [outcome.right for outcome in hosts["a"].node.policy.heard] == [None, True]
+        assert [outcome.right for outcome in hosts["a#1"].node.policy.heard] == [None, True]
         assert door.mesh._replies == {}  # no text is kept
 
 

@@ -13,6 +13,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from agents.errors import ConfigError, MeshClosed
 from mesh import running
 from mesh.config import load
+from mesh.directory import Directory
 from mesh.ingress import ledger
 from mesh.ingress.errors import refusal
 from mesh.ingress.ledger import Ledger, Record, SharedLedger
@@ -52,6 +53,42 @@ async def test_a_supervisor_that_hangs_is_not_waited_for(monkeypatch: pytest.Mon
     monkeypatch.setattr(running, "_STATUS_S", 0.05)
     with pytest.raises(MeshClosed, match="its supervisor hangs"):
         await RunningControl(INFO, Actor(hangs)).status()
+
+
+async def test_no_query_waits_for_a_supervisor_that_is_slow() -> None:
+    answers = [Directory(None, {}), Directory(None, {}, frozenset("a"))]
+    slow = asyncio.Event()
+
+    async def directory(*_: object) -> Directory:
+        if len(answers) == 1:
+            await slow.wait()
+        return answers.pop(0)
+
+    control = RunningControl(INFO, Actor(directory))
+    first = await control.directory()
+    control._until = 0.0
+    assert await control.directory() is first
+    assert await control.directory() is first
+    slow.set()
+    assert control._refreshing is not None
+    await control._refreshing  # the only one under way
+    assert (await control.directory()).down == {"a"}
+
+
+async def test_a_mesh_that_is_down_is_told_to_whoever_asks_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "_members", lambda name: [])
+    control = RunningControl(INFO, raises(RayActorError()))
+    monkeypatch.setattr(ray, "get_actor", raises_value_error)
+    control._known = Directory(None, {})
+    await control.directory()
+    assert control._refreshing is not None
+    await control._refreshing
+    with pytest.raises(MeshClosed, match="mesh 'test' is down"):
+        await control.directory()
+
+
+def raises_value_error(name: str, namespace: str) -> None:
+    raise ValueError("there is no such actor")
 
 
 async def test_the_supervisor_of_a_mesh_that_is_up_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,184 @@
+"""Members of a mesh come, go and change, in one process: what is told to whom, and what a successor takes over."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agents.errors import ConfigError, PlacementError
+from agents.spec import AgentSpec
+from mesh import Mesh, Reply
+from mesh.assemble import agent_specs
+from mesh.config import load
+from mesh.members import Saved, by_agent
+from mesh.runtimes.local import LocalRuntime
+from mesh.supervisor import Rules, Supervisor
+from tests.pools import pool
+
+SLOW = {"refuse": 0.0, "pieces": 8, "piece_s": 0.05}
+
+
+class Crowded(LocalRuntime):
+    """A runtime with so many places."""
+
+    places = 3
+
+    async def launch(self, address: str, spec: AgentSpec, directory: Any, waits: Any = None) -> Any:
+        if len(self._hosts) >= self.places:
+            raise PlacementError(f"agent {spec.name!r} waits for 1 place")
+        return await super().launch(address, spec, directory, waits)
+
+
+def supervisor(agents: int = 2, runtime: LocalRuntime | None = None, **options: Any) -> Supervisor:
+    config = load(pool(agents=agents, engine={"refuse": 0.0}))
+    quick = {"heartbeat_s": 0.05, "rules": Rules(first_s=0.02, deaths=3)}
+    return Supervisor(agent_specs(config), config.build_topology(), runtime or LocalRuntime(), **quick | options)
+
+
+async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110  # nothing tells
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def slow_mesh() -> Iterator[Mesh]:
+    with Mesh.from_yaml(pool(agents=2, engine=SLOW, limits={"tick_s": 0.02})) as mesh:
+        yield mesh
+
+
+# ---------------------------------------------------------------------------------- changes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda mesh: mesh.remove_agent("a0", 20.0),
+        lambda mesh: mesh.remove_agent("a0"),
+        lambda mesh: mesh.upgrade_agent({"name": "a0", "cost": 0.1, "engine": "scripted"}, 20.0),
+        lambda mesh: mesh.scale_agent("a0", 1),
+    ],
+    ids=["drain", "remove", "upgrade", "scale"],
+)
+def test_no_query_fails_because_of_a_change(slow_mesh: Mesh, change: Callable[[Mesh], None]) -> None:
+    slow_mesh.scale_agent("a0", 2)
+    asked = [slow_mesh.submit(f"before {number}") for number in range(8)]
+    changing = threading.Thread(target=change, args=(slow_mesh,))
+    changing.start()
+    asked += [slow_mesh.submit(f"meanwhile {number}") for number in range(8)]
+    replies = [each.result(20) for each in asked]
+    changing.join(20)
+    assert all(isinstance(reply, Reply) for reply in replies)
+    for reply in replies:
+        answers = reply.text.split(" answers: ")
+        assert len(answers) == 2  # one answer: nothing of it twice
+
+
+async def test_a_drained_agent_ends_its_queries_itself() -> None:
+    def drained() -> list[Reply]:
+        with Mesh.from_yaml(pool(agents=2, engine=SLOW, limits={"tick_s": 0.02})) as mesh:
+            asked = [mesh.submit(f"before {number}") for number in range(4)]
+            while mesh.status()[0]["drafting"] < 4:
+                pass
+            mesh.remove_agent("a0", 20.0)
+            assert [row["agent"] for row in mesh.status()] == ["a1"]
+            return [each.result(0.5) for each in asked]
+
+    for reply in await asyncio.to_thread(drained):
+        assert (reply.agent, reply.attempts) == ("a0", 1)
+
+
+async def test_addresses_are_never_given_twice() -> None:
+    world = supervisor()
+    await world.start()
+    await world.scale("a0", 3)
+    await world.scale("a0", 1)
+    spec = world.roll.records["a0"].spec
+    await world.remove("a0")
+    await world.add(replace(spec, replicas=2))
+    assert world.directory.replicas["a0"] == ("a0#4", "a0#5")
+    await world.upgrade(spec)
+    assert world.directory.replicas["a0"] == ("a0#6", "a0#7")
+    assert world.directory.leaving == frozenset()
+    assert world.runtime.addresses("a0") == ["a0#6", "a0#7"]  # type: ignore[attr-defined]
+    await world.close()
+
+
+async def test_an_upgrade_may_change_the_price_and_the_topology_follows() -> None:
+    world = supervisor(agents=3)
+    await world.start()
+    assert world.directory.entries() == ("a0", "a1", "a2")
+    config = load(pool(agents=3))
+    dearer = agent_specs(load({**pool(agents=3), "agents": [{"name": "a0", "cost": 1.0}]}))["a0"]
+    await world.upgrade(dearer)
+    assert world.directory.entries() == ("a1", "a2", "a0")
+    assert world.directory.cards["a0"].cost == 1.0
+    with pytest.raises(ConfigError, match="unknown agent 'x'"):
+        await world.upgrade(agent_specs(load({**pool(), "agents": [{"name": "x", "cost": 1.0}]}))["x"])
+    assert {agent.name for agent in config.agents} == world.roll.records.keys()
+    await world.close()
+
+
+# ---------------------------------------------------------------------------------- places
+
+
+async def test_who_finds_no_place_waits_and_is_no_crash_loop() -> None:
+    world = supervisor(runtime=Crowded())
+    await world.start()
+    await world.scale("a0", 4)
+    rows = [row for row in await world.status() if row["agent"] == "a0"]
+    assert [row["state"] for row in rows].count("waiting") == 2
+    assert {row["why"] for row in rows if row["state"] == "waiting"} == {"agent 'a0' waits for 1 place"}
+    await asyncio.sleep(0.3)
+    assert all(row["deaths"] == 0 for row in await world.status())
+    world.runtime.places = 5  # type: ignore[attr-defined]
+    await until(lambda: len(world.directory.replicas["a0"]) == 4)
+    await world.close()
+
+
+async def test_a_mesh_that_finds_no_place_for_all_does_not_start() -> None:
+    world = supervisor(agents=4, runtime=Crowded())
+    with pytest.raises(PlacementError):
+        await world.start()
+    assert world.runtime.addresses("a0") == []  # type: ignore[attr-defined]
+
+
+# ---------------------------------------------------------------------------------- a supervisor's successor
+
+
+async def test_a_successor_takes_over_what_is_there_and_starts_what_is_not() -> None:
+    runtime, kept = LocalRuntime(), list[Saved]()
+    first = supervisor(agents=3, runtime=runtime, save=kept.append)
+    await first.start()
+    await first.scale("a1", 2)
+    await first.remove("a2")
+    for seat in first.roll.seats():  # it dies: nobody looks after them any more
+        assert seat.keeper is not None
+        seat.keeper.cancel()
+    await runtime.kill("a1#1")
+
+    second = supervisor(agents=3, runtime=runtime)
+    await second.resume(kept[-1])
+    assert second.directory.replicas["a0"] == ("a0#1",)
+    await until(lambda: second.directory.replicas["a1"] == ("a1#3", "a1#2") or len(second.roll.records["a1"].up) == 2)
+    assert set(second.directory.replicas["a1"]) == {"a1#2", "a1#3"}
+    assert second.directory.entries() == ("a0", "a1")
+    await second.close()
+
+
+def test_what_is_told_of_an_agent_as_a_whole() -> None:
+    rows: list[dict[str, Any]] = [
+        {"agent": "a", "state": "down", "cost": 0.1, "deaths": 2},
+        {"agent": "a", "state": "up", "cost": 0.1, "deaths": 1, "in_hand": 3, "drafting": 2},
+        {"agent": "a", "state": "up", "cost": 0.1, "deaths": 0, "in_hand": 4, "drafting": 4},
+        {"agent": "b", "state": "asleep", "cost": 0.2},
+    ]
+    assert by_agent(rows) == [
+        {"agent": "a", "state": "up", "cost": 0.1, "deaths": 3, "in_hand": 7, "drafting": 6, "replicas": 2},
+        {"agent": "b", "state": "asleep", "cost": 0.2, "replicas": 0},
+    ]
