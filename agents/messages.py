@@ -167,8 +167,7 @@ class Request(_Value, frozen=True):
 class Piece(_Value, frozen=True):
     """A piece of a draft: new text, how many tokens it took and the sum of their log-probabilities.
 
-    The first piece tells the prompt's tokens, the last one how the draft finished. ``logprob`` is None
-    where the engine gives none.
+    The first piece tells the prompt's tokens, the last one how the draft finished. Some engines give no ``logprob``.
     """
 
     text: str
@@ -351,11 +350,12 @@ class Emit(_Value, frozen=True):
 
 
 class End(_Value, frozen=True):
-    """The answer is complete, or broke off (``finish`` is failed); ``hop`` is the agent's own."""
+    """The answer is complete, or broke off (``finish`` is failed); ``hop`` and ``cost`` are the agent's own."""
 
     key: Key
     finish: Finish
     hop: Hop
+    cost: float = 0.0
 
 
 class Pull(_Value, frozen=True):

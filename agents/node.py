@@ -443,7 +443,7 @@ class Node:
             self._end(turn, piece.finish, turn.path[-1], out)
 
     def _end(self, turn: Turn, finish: msg.Finish, hop: msg.Hop, out: list[msg.NodeCommand]) -> None:
-        out.append(msg.End(turn.query.key, finish, hop))
+        out.append(msg.End(turn.query.key, finish, hop, self.card.cost))
         self._free(turn, out)
         self._remember(turn, msg.Accepted(turn.query.key, self.card.name, turn.path[:-1]))
 
@@ -492,12 +492,8 @@ class Node:
         query, cards = turn.query, self.links.cards
         if query.hops_left <= 0:
             return ()
-        down = self.down | query.excluded
-        visited = {self.card.name}
-        for hop in turn.path:
-            visited.add(hop.agent)
-            if hop.verdict == "failed":
-                down |= {hop.agent}
+        visited = {self.card.name, *[hop.agent for hop in turn.path]}
+        down = self.down.union(query.excluded, [hop.agent for hop in turn.path if hop.verdict == "failed"])
         left = self._budget(turn)
         if turn.too_long:
             down |= {name for name, card in cards.items() if card.context <= self.card.context}

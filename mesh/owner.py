@@ -98,13 +98,13 @@ class Owner:
         self._hops += (batch.end.hop,)
         if batch.end.finish == "failed":
             return commands + self._again(self._hops, batch.end.hop.reason, "", now)
-        card, path = self.cards[self._agent], self.history + self._hops
+        path = self.history + self._hops
         reply = msg.Reply(
             self.query.id,
             self.text,
-            self._agent,
+            batch.end.hop.agent,
             self.query.alpha,
-            card.cost,
+            batch.end.cost,
             sum(hop.full_cost for hop in path),
             path,
             now - self._start,

@@ -91,7 +91,7 @@ class Adversary(Simulation):
         self.messages += 1
         self.at(self.now + self.rng.choice((0.0, 0.001, 0.02, LATENCY_S)), do, *what)
 
-    def call(self, caller: Caller | None, agent: str, key: Key, method: Callable[..., None], *what: Any) -> None:
+    def call(self, caller: Caller, agent: str, key: Key, method: Callable[..., None], *what: Any) -> None:
         for _ in range(2 if self.twice and method is not VirtualHost.pull and self.rng.random() < 0.1 else 1):
             super().call(caller, agent, key, method, *what)
 

@@ -92,9 +92,9 @@ def test_events_do_not_multiply_with_the_agents() -> None:
 def test_simulate_tells_shares_that_shrink_upstream_as_alpha_rises() -> None:
     frugal, eager = (simulate(agents=4, queries=300, alpha=alpha, seed=1) for alpha in (0.8, 0.2))
     assert sum(frugal["share"].values()) == pytest.approx(100, abs=0.3)
-    assert frugal["share"]["agent-0"] > eager["share"]["agent-0"] + 10
+    assert frugal["share"]["agent-0"] > eager["share"]["agent-0"] + 5
     assert frugal["cost_mean"] < eager["cost_mean"]
-    timing = {"wall_seconds", "setup_seconds", "us_per_event"}
+    timing = {"wall_seconds", "cpu_seconds", "setup_seconds", "us_per_event", "us_per_query"}
     again = simulate(agents=4, queries=300, alpha=0.8, seed=1)
     assert {key: again[key] for key in again.keys() - timing} == {key: frugal[key] for key in frugal.keys() - timing}
 

@@ -156,7 +156,7 @@ def test_a_good_beginning_is_accepted_at_once_and_the_rest_follows() -> None:
     ]
     last = Piece(".", 1, None, 0, "length")
     hop = Hop("a", "answered", None, 2.0, 20, 4, pytest.approx(0.1 * (20 + 4 * 4) / 100))
-    assert bench.draft(last, at=2.0) == [Emit(KEY, last), End(KEY, "length", hop)]
+    assert bench.draft(last, at=2.0) == [Emit(KEY, last), End(KEY, "length", hop, 0.1)]
     assert bench.idle()
 
 
@@ -494,7 +494,7 @@ def test_a_failure_midway_ends_what_was_accepted() -> None:
     bench.ask()
     bench.draft(Piece("well", 1, None, 20))
     (end,) = bench(DraftFailed(KEY, 1, "failed"), at=2.0)
-    assert end == End(KEY, "failed", Hop("a", "failed", None, 2.0, 20, 1, pytest.approx(0.024), "failed"))
+    assert end == End(KEY, "failed", Hop("a", "failed", None, 2.0, 20, 1, pytest.approx(0.024), "failed"), 0.1)
     assert bench.idle()
 
 

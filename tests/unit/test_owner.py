@@ -87,7 +87,7 @@ def test_pieces_are_pulled_until_the_end() -> None:
     assert said == [Emit(KEY, first), Pull("a", KEY, 1)]
     assert bench(Pulled(KEY, Batch((second,))), at=2.0) == [Emit(KEY, second), Pull("a", KEY, 2)]
     assert bench(Pulled(KEY, Batch()), at=2.5) == [Pull("a", KEY, 2)]
-    said = bench(Pulled(KEY, Batch((last,), End(KEY, "stop", GOOD))), at=3.0)
+    said = bench(Pulled(KEY, Batch((last,), End(KEY, "stop", GOOD, 0.1))), at=3.0)
     reply = Reply("q", "four", "a", 0.5, 0.1, 0.75, (*path, GOOD), 3.0, 2.0, 1, "stop")
     assert said == [Emit(KEY, last), Done(reply)]  # the first token was the first with text
     assert reply.confidence == 0.9
@@ -96,7 +96,7 @@ def test_pieces_are_pulled_until_the_end() -> None:
 
 
 def test_an_answer_that_comes_whole_needs_no_pull() -> None:
-    said = Bench()(Accepted(KEY, "a", (), Batch((Piece("4", 1, None, 2, "stop"),), End(KEY, "stop", GOOD))))
+    said = Bench()(Accepted(KEY, "a", (), Batch((Piece("4", 1, None, 2, "stop"),), End(KEY, "stop", GOOD, 0.1))))
     assert [type(command).__name__ for command in said] == ["Emit", "Done"]
 
 
@@ -132,7 +132,7 @@ def test_hops_told_with_a_rejection_are_not_told_twice() -> None:
     assert [hop.agent for hop in bench.owner.history] == ["b", "a"]
     assert bench.owner.query.excluded == {"a", "b"}
     assert bench.owner.query.spent == 0.75
-    said = bench(Accepted(AGAIN, "c", (), Batch((), End(AGAIN, "stop", Hop("c", "answered", full_cost=1.0)))))
+    said = bench(Accepted(AGAIN, "c", (), Batch((), End(AGAIN, "stop", Hop("c", "answered", full_cost=1.0), 0.5))))
     reply = done(said).reply
     assert reply is not None
     assert (reply.full_cost, reply.cost, reply.attempts) == (1.75, 0.5, 2)
