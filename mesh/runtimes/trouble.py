@@ -145,7 +145,7 @@ class Troubled(Simulation):
 
     def _cut(self, names: Sequence[str], seconds: float) -> None:
         self._cuts += 1
-        names = [name for name in names if name in self.agents and name not in self.sides]
+        names = [name for name in dict.fromkeys(names) if name in self.agents and name not in self.sides]
         self.sides.update(dict.fromkeys(names, self._cuts))
         self.at(self.now + self.silence_s, self._silent, names, self._cuts)
         self.at(self.now + seconds, self._heal, names)
