@@ -67,7 +67,7 @@ class Turn:
     deadline: float
     moved: float
     path: tuple[msg.Hop, ...]
-    offers: tuple[Offer, ...]
+    offers: tuple[Offer, ...] = ()
     stage: Literal["queued", "assessing", "forwarding", "answering"] = "queued"
     session: Session | None = None
     prompt: tuple[msg.Message, ...] = ()
@@ -504,12 +504,8 @@ class Node:
         query, cards = turn.query, self.links.cards
         if query.hops_left <= 0:
             return ()
-        down = self.down | query.excluded
-        visited = {self.card.name}
-        for hop in turn.path:
-            visited.add(hop.agent)
-            if hop.verdict == "failed":
-                down |= {hop.agent}
+        visited = {self.card.name, *[hop.agent for hop in turn.path]}
+        down = self.down.union(query.excluded, [hop.agent for hop in turn.path if hop.verdict == "failed"])
         left = self._budget(turn)
         if turn.too_long:
             down |= {name for name, card in cards.items() if card.context <= self.card.context}

@@ -270,3 +270,40 @@ def churn(
     from benchmarks.results import publish
 
     publish("churn", measure(queries, seed, pieces, piece, work), seed, out)
+
+
+@app.command()
+def scale(
+    queries: Annotated[int, typer.Option(min=1000, help="Asked of ten thousand agents.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of agents, queries and times.")] = 1,
+    work: Work = None,
+    out: Out = None,
+) -> None:
+    """What a query costs the mesh itself with ten to ten thousand agents, in virtual time."""
+    from tempfile import TemporaryDirectory
+
+    from benchmarks.results import folder, publish
+    from benchmarks.scale import draw, measure, rows
+    from mesh.terminal import print_table, progress_by_name
+
+    with TemporaryDirectory() as passing, progress_by_name() as told:
+        result = measure(queries, seed, work or Path(passing), told)
+    print_table(rows(result))
+    draw(result, folder(out) / "scale.png")
+    publish("scale", result, seed, out)
+
+
+@app.command()
+def measured(
+    rows: Annotated[Path, typer.Argument(help="Recorded rows, as `mesh record` writes them.", exists=True)],
+    source: Annotated[str, typer.Option(help="Where they are from; it is written down.")],
+    out: Annotated[Path, typer.Option(help="The file of figures.")],
+    texts: Annotated[list[str] | None, typer.Option(help="Question file for rows of ids; may be repeated.")] = None,
+) -> None:
+    """The few figures of recorded rows that `mesh sim --figures FILE` draws its agents from."""
+    from benchmarks.measured import figures, write
+    from benchmarks.rows import read
+    from mesh.questions import read_questions
+
+    questions = {row.id: row for each in texts or () for row in read_questions(each)[0]}
+    write(figures(read(rows, questions), source), out)

@@ -23,7 +23,8 @@ from mesh.ingress.command import key, serve
 from mesh.ingress.tls import ClientTLS
 from mesh.options import Address, AsJson, ModelsDir, Name, Pool, TlsCa, TlsCert, TlsKey
 from mesh.query import check_alpha
-from mesh.terminal import cell, print_json, print_table, say
+from mesh.simcommand import sim
+from mesh.terminal import print_json, print_table, say
 from topologies import TopologyError
 
 _WRONG_INPUT = (ConfigError, QueryError, TopologyError)
@@ -271,27 +272,7 @@ app.command()(serve)
 app.command()(key)
 
 
-@app.command()
-def sim(
-    agents: Annotated[int, typer.Option(min=1, help="How many agents.")] = 100,
-    queries: Annotated[int, typer.Option(min=1, help="How many queries.")] = 1000,
-    alpha: Annotated[float, typer.Option(help="0: the best answer, 1: the cheapest.")] = 0.5,
-    seed: Annotated[int, typer.Option(min=0, help="What all randomness follows from.")] = 0,
-    topology: Annotated[
-        str | None, typer.Option(help="Who may forward to whom; default: as in the pool, else a cascade.")
-    ] = None,
-    pool: Annotated[
-        str | None, typer.Option(help="Simulate this pool's agents, scripted, instead of made-up ones.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Simulate a mesh in virtual time, with the code that runs for real."""
-    from mesh.simulate import simulate
-
-    result = simulate(agents=agents, queries=queries, alpha=check_alpha(alpha), seed=seed, topology=topology, pool=pool)
-    if as_json:
-        return print_json(result)
-    print_table([{"": key.replace("_", " "), "value": cell(value)} for key, value in result.items()])
+app.command()(sim)
 
 
 if __name__ == "__main__":

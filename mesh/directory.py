@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from agents.messages import Card
 from topologies import Topology
+
+ENTRIES = 300  # more than four attempts can use up, each of which takes a query to 65 agents at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +33,26 @@ class Directory:
         return self.topology.neighbours(name, down) if self.topology and name in self.cards else ()
 
     def entries(self, first: str | None = None, alone: bool = False) -> tuple[str, ...]:
-        """Where a caller may begin, in order: ``first`` or the topology's entry, then whom to try without it; whoever
-        is down comes last. ``alone``: nobody instead of ``first``.
+        """Where a caller may begin, in order: ``first`` or the topology's entry, then whom to try without it: those
+        around it, breadth first, so that not everybody's second choice is the same. Whoever is down comes last, and
+        there are no more than ``ENTRIES``. ``alone``: nobody instead of ``first``.
         """
-        if first is not None and alone:
-            return (first,)
-        names = self.topology.entries() if self.topology else ()
-        names = tuple(sorted(names, key=self.down.__contains__))
-        return names if first is None else (first, *(name for name in names if name != first))
+        if self.topology is None or (first is not None and alone):
+            return () if first is None else (first,)
+        names = list(islice(self._around(first or self.topology.entry), ENTRIES))
+        given = [] if first is None else [names.pop(0)]
+        return (*given, *sorted(names, key=self.down.__contains__))
+
+    def _around(self, start: str) -> Iterator[str]:
+        assert self.topology is not None
+        seen, queue = {start: None}, deque([start])
+        while queue:
+            name = queue.popleft()
+            yield name
+            new = [to for to in self.neighbours(name) if to not in seen]
+            seen.update(dict.fromkeys(new))
+            queue.extend(new)
+        yield from (name for name in self.topology.names if name not in seen)
 
 
 NOBODY = Directory(None, {})

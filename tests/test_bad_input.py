@@ -393,3 +393,19 @@ def test_an_agent_more_needs_a_name_of_its_own(two: Mesh) -> None:
 def test_unknown_agents_cannot_leave_or_change(two: Mesh) -> None:
     told(ConfigError, lambda: two.remove_agent("z"), "unknown agent 'z'", "there are a, b")
     told(ConfigError, lambda: two.update_agent("z", None), "unknown agent 'z'", "there are a, b")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--figures", "nobody"], "figures 'nobody': one of lab, nine_models, or a file"),
+        (["--policy", "nobody"], "policy 'nobody': use one of"),
+        (["--topology", "ring"], "topology 'ring'"),
+        (["--pool", "small", "--faults", "3"], "faults: 3 with pool 'small'"),
+        (["--agents", "300", "--topology", "mesh"], "300 agents, mesh takes 256: use nearest or small_world"),
+    ],
+)
+def test_a_simulation_that_cannot_be(options: list[str], words: str) -> None:
+    result = CliRunner().invoke(mesh.cli.app, ["sim", "--queries", "1", *options])
+    assert result.exit_code == 2
+    assert words in result.stderr

@@ -98,6 +98,7 @@ def test_plug_ins_by_name() -> None:
     }
     assert {name: resolve(ENGINES, name, "engine").__name__ for name in ENGINES} == {
         "scripted": "ScriptedEngine",
+        "measured": "MeasuredEngine",
         "transformers": "TransformersEngine",
         "vllm": "VllmEngine",
         "openai": "OpenAIEngine",

@@ -6,6 +6,7 @@ from agents.engines.base import Capabilities, Engine, Setup, room
 
 ENGINES: dict[str, str] = {
     "scripted": "agents.engines.scripted:ScriptedEngine",
+    "measured": "agents.engines.measured:MeasuredEngine",
     "transformers": "agents.engines.transformers:TransformersEngine",
     "vllm": "agents.engines.vllm:VllmEngine",
     "openai": "agents.engines.openai:OpenAIEngine",

@@ -39,7 +39,7 @@ class ScriptedEngine:
         refuse: share of the queries that it refuses, unless it must answer.
         confidence: what its likelihood says, a number or "random"; None: certain.
         pieces: into how many pieces the answer is cut.
-        delay_s, piece_s: seconds before the first piece, and between two.
+        delay_s, piece_s, score_s: seconds before the first piece, between two, and that scores take.
         fail, stall: share of drafts that break off, or stop moving, halfway.
         context: tokens (here: words) that it holds.
     """
@@ -54,6 +54,7 @@ class ScriptedEngine:
         pieces: int = 1,
         delay_s: float = 0.0,
         piece_s: float = 0.0,
+        score_s: float = 0.0,
         fail: float = 0.0,
         stall: float = 0.0,
         context: int = 1_000_000,
@@ -66,8 +67,9 @@ class ScriptedEngine:
         if not isinstance(pieces, int) or pieces < 1:
             raise ConfigError(f"scripted engine of {setup.agent!r}: pieces is {pieces!r}, it must be at least 1")
         self.setup, self.answer, self.refuse, self.certainty = setup, answer, refuse, confidence
-        self.pieces, self.delay_s, self.piece_s = pieces, delay_s, piece_s
+        self.pieces, self.delay_s, self.piece_s, self.score_s = pieces, delay_s, piece_s, score_s
         self.fail, self.stall, self.context = fail, stall, context
+        self.troubled = bool(refuse or fail or stall)
         self._running = 0
         self._adapter: Path | None = setup.adapter
 
@@ -79,13 +81,14 @@ class ScriptedEngine:
 
         Raises QueryTooLong and BudgetExceeded as every engine does.
         """
-        query = request.messages[-1].content
         prompt_tokens = sum(len(message.content.split()) for message in request.messages)
         tokens = room(request, prompt_tokens, self.context)
-        rng = self._rng(request, "plan")
-        refused, broken, stalled = (rng.random() < share for share in (self.refuse, self.fail, self.stall))
+        refused = broken = stalled = False
+        if self.troubled:
+            rng = self._rng(request, "plan")
+            refused, broken, stalled = (rng.random() < share for share in (self.refuse, self.fail, self.stall))
         logprob = self._log_confidence(request)
-        text = REFUSAL if refused and not request.ban else self.answer.format(agent=self.setup.agent, query=query)
+        text = REFUSAL if refused and not request.ban else self._answer(request)
         text = text.removeprefix(request.continued)
         size = -(-len(text) // min(self.pieces, tokens)) or 1
         parts = [text[at : at + size] for at in range(0, len(text), size)] or [""]
@@ -114,6 +117,8 @@ class ScriptedEngine:
             self._running -= 1
 
     async def score(self, request: ScoreRequest) -> Scores:
+        if self.score_s:
+            await asyncio.sleep(self.score_s)
         return self.scores(request)
 
     def scores(self, request: ScoreRequest) -> Scores:
@@ -141,6 +146,9 @@ class ScriptedEngine:
 
     def _rng(self, request: Request | ScoreRequest, what: str) -> random.Random:
         return random.Random(zlib.crc32(f"{what}:{self.setup.seed}:{self.setup.agent}:{request.seed}".encode()))
+
+    def _answer(self, request: Request) -> str:
+        return self.answer.format(agent=self.setup.agent, query=request.messages[-1].content)
 
     def _log_confidence(self, request: Request | ScoreRequest) -> float:
         if self.certainty is None:

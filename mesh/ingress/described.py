@@ -56,7 +56,7 @@ HEALTH = an_object(status=TEXT)
 
 def answers(shape: Schema, *statuses: int) -> Responses:
     """Of a route behind the keys: ``shape`` is what 200 brings; which errors there are besides those of every route."""
-    return {**_whole(shape), **errors(401, 403, 429, 500, 503, *statuses)}
+    return {**_whole(shape), **errors(401, 403, 408, 429, 431, 500, 503, *statuses)}
 
 
 def replies(*statuses: int) -> Responses:
@@ -68,7 +68,7 @@ def replies(*statuses: int) -> Responses:
 
 def open_to_all(shape: Schema, *statuses: int) -> Responses:
     """Of a route that wants no key."""
-    return {**_whole(shape), **errors(*statuses)}
+    return {**_whole(shape), **errors(408, 431, *statuses)}
 
 
 def errors(*statuses: int) -> Responses:

@@ -48,7 +48,9 @@ from mesh.directory import NOBODY
 
 
 class Caller(Protocol):
-    """Who awaits the result of a call: another agent, or an owner."""
+    """Who awaits the result of a call: another agent, or an owner, whose name is empty."""
+
+    name: str
 
     def hear(self, event: Any) -> None: ...
 
@@ -66,8 +68,12 @@ class World(Protocol):
         """Do something when a message arrives."""
         ...
 
-    def call(self, caller: Caller | None, agent: str, key: Key, method: Callable[..., None], *what: Any) -> None:
-        """Call a ``VirtualHost``'s method; the caller hears a rejection where that is dead."""
+    def call(self, caller: Caller, agent: str, key: Key, method: Callable[..., None], *what: Any) -> None:
+        """Call a ``VirtualHost``'s method; where that is dead, a caller who waits for something hears a rejection."""
+        ...
+
+    def answer(self, agent: str, caller: Caller, event: Accepted | Rejected | Pulled | Alive) -> None:
+        """Give what comes of a call back."""
         ...
 
 
@@ -83,7 +89,7 @@ class _Outbox:
 
 
 class VirtualHost:
-    """One life of one agent.
+    """One life of one agent. For everything that its engine does it takes ``pace`` times as long.
 
     Args:
         news: what the supervisor tells everybody; it may grow. An agent with nothing in hand does not look.
@@ -103,6 +109,7 @@ class VirtualHost:
         card = replace(spec.card, context=context, learns=policy.learns)
         self.node, self.engine = Node(card, NOBODY, policy, assessor, spec.settings, checks(policy)), engine
         self.spec, self.world, self.news, self.heard = spec, world, news, len(news)
+        self.name, self.pace = spec.name, 1.0
         self.dead = self.ticking = False
         self.drafts: dict[Key, list[Step] | ScoreRequest] = {}
         self.outboxes: dict[Key, _Outbox] = {}
@@ -120,30 +127,32 @@ class VirtualHost:
     def pull(self, caller: Caller, key: Key, cursor: int) -> None:
         box = self.outboxes.get(key)
         if box is None:
-            self.world.send(caller.hear, Rejected(key, self.spec.name, "failed", "it knows nothing of this query"))
+            self.world.answer(self.name, caller, Rejected(key, self.name, "failed", "it knows nothing of this query"))
         else:
             box.puller, box.cursor = caller, cursor
             self._answer_pull(key)
 
     def probe(self, caller: Caller, key: Key) -> None:
         alive = key in self.node.turns or key in self.outboxes
-        name = self.spec.name
-        self.world.send(caller.hear, Alive(key, name) if alive else Rejected(key, name, "stalled"))
+        name = self.name
+        self.world.answer(name, caller, Alive(key, name) if alive else Rejected(key, name, "stalled"))
 
-    def cancel(self, caller: Caller | None, key: Key) -> None:
+    def cancel(self, caller: Caller, key: Key) -> None:
         self.hear(Cancelled(key))
         box = self.outboxes.pop(key, None)
         if box is not None and box.puller is not None:
-            self.world.send(box.puller.hear, Rejected(key, self.spec.name, "failed", "it was told to stop"))
+            self.world.answer(self.name, box.puller, Rejected(key, self.name, "failed", "it was told to stop"))
 
-    def tell(self, caller: Caller | None, event: NodeEvent) -> None:
+    def tell(self, caller: Caller, event: NodeEvent) -> None:
         self.hear(event)
 
     def hear(self, event: NodeEvent) -> None:
         """Give the node an event and perform what it commands."""
         if not self.dead:
-            self.catch_up()
-            self._perform(self.node.step(event, self.world.now))
+            if self.heard < len(self.news):
+                self.catch_up()
+            if commands := self.node.step(event, self.world.now):
+                self._perform(commands)
 
     def catch_up(self) -> None:
         """Hear the news."""
@@ -158,7 +167,7 @@ class VirtualHost:
         waiting = [(key, caller) for key, callers in self._callers.items() for caller in callers]
         waiting += [(key, box.puller) for key, box in self.outboxes.items() if box.puller is not None]
         for key, caller in waiting:
-            self.world.send(caller.hear, Rejected(key, self.spec.name, "died"))
+            self.world.send(caller.hear, Rejected(key, self.name, "died"))
 
     # ------------------------------------------------------------------ performing commands
 
@@ -167,29 +176,29 @@ class VirtualHost:
         filled: dict[Key, None] = {}
         for command in commands:
             match command:
-                case Generate(request):
-                    self._generate(request)
+                case Route(peer, query):  # the most frequent ones first
+                    self.world.call(self, peer, query.key, VirtualHost.route, query)
+                case Accepted(key, agent):
+                    if agent == self.name:
+                        self.outboxes.setdefault(key, _Outbox(self.world.now))
+                    results.append(command)
                 case Judge(score):
                     self.drafts[score.key] = score
-                    self.world.at(self.world.now, self._judge, score)
-                case Stop(key):
-                    self.drafts.pop(key, None)
+                    self.world.at(self.world.now + self.engine.score_s * self.pace, self._judge, score)
                 case Emit(key, piece):
                     self.outboxes[key].pieces.append(piece)
                     filled[key] = None
                 case End(key):
                     self.outboxes[key].end = command
                     filled[key] = None
-                case Route(peer, query):
-                    self.world.call(self, peer, query.key, VirtualHost.route, query)
+                case Generate(request):
+                    self._generate(request)
+                case Stop(key):
+                    self.drafts.pop(key, None)
                 case Probe(peer, key):
                     self.world.call(self, peer, key, VirtualHost.probe, key)
                 case Cancel(peer, key):
-                    self.world.call(None, peer, key, VirtualHost.cancel, key)
-                case Accepted(key, agent):
-                    if agent == self.spec.name:
-                        self.outboxes.setdefault(key, _Outbox(self.world.now))
-                    results.append(command)
+                    self.world.call(self, peer, key, VirtualHost.cancel, key)
                 case Rejected():
                     results.append(command)
         for result in results:
@@ -207,13 +216,14 @@ class VirtualHost:
                 del self.outboxes[key]
                 result = Rejected(key, result.agent, "failed", "its answer was given up")
         for caller in self._callers.pop(key, ()):
-            self.world.send(caller.hear, result)
+            self.world.answer(self.name, caller, result)
 
     def _answer_pull(self, key: Key) -> None:
         """Where somebody pulls and there is something new."""
         box = self.outboxes[key]
         if box.puller is not None and (len(box.pieces) > box.cursor or box.end is not None):
-            self.world.send(box.puller.hear, Pulled(key, Batch(tuple(box.pieces[box.cursor :]), box.end)))
+            batch = Batch(tuple(box.pieces[box.cursor :]), box.end)
+            self.world.answer(self.name, box.puller, Pulled(key, batch))
             box.puller, box.pulled = None, self.world.now
             if box.end is not None:
                 del self.outboxes[key]
@@ -226,14 +236,14 @@ class VirtualHost:
             failure = (request.key, request.generation, reasons.get(type(error), "failed"), str(error))
             self.world.at(self.world.now, self.hear, DraftFailed(*failure))
         else:
-            self.world.at(self.world.now + steps[0].delay_s, self._draft, request, steps, 0)
+            self.world.at(self.world.now + steps[0].delay_s * self.pace, self._draft, request, steps, 0)
 
     def _draft(self, request: Request, steps: list[Step], place: int) -> None:
         if self.drafts.get(request.key) is not steps:  # stopped
             return
         step, following = steps[place], steps[place + 1 : place + 2]
         if following:
-            self.world.at(self.world.now + following[0].delay_s, self._draft, request, steps, place + 1)
+            self.world.at(self.world.now + following[0].delay_s * self.pace, self._draft, request, steps, place + 1)
         elif not step.stall:
             del self.drafts[request.key]
         if step.piece is not None:
@@ -251,7 +261,7 @@ class VirtualHost:
         now, boxes = self.world.now, self.outboxes
         self.hear(Tick())
         for key in [key for key, box in boxes.items() if not box.puller and now - box.pulled > self.spec.lease_s]:
-            self.cancel(None, key)
+            self.cancel(self, key)
         self.ticking = not self.dead and bool(self.node.turns or boxes)
         if self.ticking:
             self.world.at(now + self.spec.tick_s, self._tick)

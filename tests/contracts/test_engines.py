@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from agents.engines import ENGINES
 from agents.engines.base import Capabilities, Engine, Setup
+from agents.engines.measured import MeasuredEngine
 from agents.engines.openai import OpenAIEngine
 from agents.engines.replay import ReplayEngine
 from agents.engines.scripted import ScriptedEngine
@@ -40,6 +41,12 @@ def transformers(folder: Path) -> Engine:
 def scripted(folder: Path) -> Engine:
     answer = "It is four, as far as I know, and it has been so for quite a while."
     return ScriptedEngine(Setup("contract"), answer=answer, pieces=10, piece_s=0.01, context=512)
+
+
+def measured(folder: Path) -> Engine:
+    kind = {"right": 0.5, "sure": [0.5, 1.0], "unsure": [0.0, 0.5]}
+    kinds = {QUESTION.split()[0]: kind, "word": kind}
+    return MeasuredEngine(Setup("contract"), kinds=kinds, pieces=5, piece_s=0.01, context=512)
 
 
 def replay(folder: Path) -> Engine:
@@ -107,6 +114,7 @@ class Elsewhere(RemoteMesh):
 FACTORIES: dict[str, Callable[[Path], Engine]] = {
     "transformers": transformers,
     "scripted": scripted,
+    "measured": measured,
     "replay": replay,
     "openai": openai,
     "mesh": mesh,

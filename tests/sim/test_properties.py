@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from unittest.mock import patch
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agents.messages import (
     Drafted,
@@ -25,9 +27,10 @@ from agents.messages import (
     Stop,
 )
 from agents.node import Node
+from agents.spec import AgentSpec
 from mesh.assemble import agent_specs
 from mesh.config import load
-from mesh.runtimes.sim import Simulation
+from mesh.runtimes.trouble import Troubled
 from mesh.runtimes.virtual import Caller, VirtualHost
 from mesh.simulate import question
 from tests.pools import RULES, SHAPES, pool
@@ -76,7 +79,7 @@ class Watched(Node):
         self.engine.add(key)
 
 
-class Adversary(Simulation):
+class Adversary(Troubled):
     """Messages take as long as hypothesis likes; calls that may arrive twice now and then do."""
 
     rng: random.Random
@@ -91,7 +94,7 @@ class Adversary(Simulation):
         self.messages += 1
         self.at(self.now + self.rng.choice((0.0, 0.001, 0.02, LATENCY_S)), do, *what)
 
-    def call(self, caller: Caller | None, agent: str, key: Key, method: Callable[..., None], *what: Any) -> None:
+    def call(self, caller: Caller, agent: str, key: Key, method: Callable[..., None], *what: Any) -> None:
         for _ in range(2 if self.twice and method is not VirtualHost.pull and self.rng.random() < 0.1 else 1):
             super().call(caller, agent, key, method, *what)
 
@@ -129,7 +132,7 @@ TIMES = st.floats(0, 6, allow_nan=False).map(lambda at: round(at, 3))
 
 @st.composite
 def histories(draw: st.DrawFn, kind: type[Adversary] = Adversary) -> Adversary:
-    """A small pool under a heavy load, with deaths, stalls and cancellations on the way."""
+    """A small pool under a heavy load, with deaths, stalls, cancellations and changes of who is there on the way."""
     engine = {"refuse": draw(SHARES), "fail": draw(TROUBLES), "stall": draw(TROUBLES)}
     engine |= {"delay_s": draw(st.sampled_from((0.0, 0.1, 0.6))), "piece_s": draw(st.sampled_from((0.0, 0.2)))}
     limits = {"running": draw(st.integers(1, 3)), "waiting": draw(st.integers(0, 4)), "tick_s": TICK_S}
@@ -141,7 +144,8 @@ def histories(draw: st.DrawFn, kind: type[Adversary] = Adversary) -> Adversary:
     world = kind(
         agent_specs(config), config.build_topology(), tick_s=TICK_S, stall_s=limits["stall_s"], notice_s=draw(TIMES) / 6
     )
-    names = st.sampled_from(sorted(world.agents))
+    specs = dict(world._specs)
+    names = st.sampled_from(sorted(specs))
     for number in range(draw(st.integers(1, 12))):
         fields = draw(
             st.sampled_from(({}, {"may_decline": True}, {"must_answer": True}, {"max_cost": 1.0}, {"hops_left": 1}))
@@ -156,7 +160,34 @@ def histories(draw: st.DrawFn, kind: type[Adversary] = Adversary) -> Adversary:
         world.kill(name, at)
         if draw(st.booleans()):
             world.revive(name, at + draw(TIMES) / 4)
+    for number in range(draw(st.integers(0, 5))):
+        changed(draw, world, specs[draw(names)], number)
     return world
+
+
+def changed(draw: st.DrawFn, world: Adversary, spec: AgentSpec, number: int) -> None:
+    """An agent comes, goes, changes, stands still, slows down or is cut off; a newcomer may leave at once."""
+    at, lasting, name = draw(TIMES), draw(TIMES) / 2, spec.name
+    match draw(st.sampled_from(("joins", "leaves", "is updated", "stands still", "is slow", "is cut off"))):
+        case "joins":
+            card, setup = replace(spec.card, name=f"new{number}"), dataclasses.replace(spec.setup, agent=f"new{number}")
+            world.join(dataclasses.replace(spec, card=card, setup=setup), at)
+            if draw(st.booleans()):
+                world.leave(card.name, at + lasting)
+        case "leaves":
+            world.leave(name, at)
+        case "is updated":
+            engine = {**spec.engine[1], "refuse": draw(SHARES)}
+            world.update(dataclasses.replace(spec, engine=(spec.engine[0], engine)), at)
+        case "stands still":
+            world.stall(name, at, lasting)
+        case "is slow":
+            world.slow(name, at, lasting)
+        case "is cut off":
+            world.silence_s = draw(TIMES) / 4
+            world.cut(
+                [name, *([draw(st.sampled_from(sorted(world.agents)))] if draw(st.booleans()) else [])], at, lasting
+            )
 
 
 def must_hold(world: Adversary) -> None:
