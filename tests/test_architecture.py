@@ -211,6 +211,7 @@ PURE = (
     *("agents/messages.py", "agents/errors.py", "agents/node.py", "agents/assess.py", "agents/prompts.py"),
     *("agents/calibration.py", "agents/plugins.py"),
     *("mesh/owner.py", "mesh/directory.py", "mesh/runtimes/sim.py", "mesh/runtimes/virtual.py"),
+    *("mesh/runtimes/trouble.py", "mesh/churn.py"),
 )
 WORLD = {  # modules through which the world comes in
     *("asyncio", "concurrent", "multiprocessing", "subprocess", "threading"),
