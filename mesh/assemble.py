@@ -14,7 +14,7 @@ from agents.profile import Profile
 from agents.spec import AgentSpec, check
 from mesh.config import AgentConfig, MeshConfig
 
-WITHOUT_GPUS = ("scripted", "openai", "replay", "mesh")  # engines whose work, if any, is done elsewhere
+WITHOUT_GPUS = ("scripted", "measured", "openai", "replay", "mesh")  # engines whose work, if any, is done elsewhere
 
 
 def models_folder(given: str | Path | None) -> Path | None:

@@ -79,23 +79,23 @@ def simulate(
     specs, graph, ask = _pool(pool, topology, seed) if pool else _crowd(agents, topology or "tree", seed, crowd)
     tally = Tally(queries, progress)
     graded = None if pool else lambda query, reply: _feedback(query, reply, feedback)
-    world = (Watched if faults else kind)(
-        specs, graph, seed=seed, tick_s=1.0, stall_s=5.0, judge=graded, told=tally.add
-    )
+    make = Watched if faults else kind
+    world = make(specs, graph, seed=seed, tick_s=1.0, stall_s=5.0, judge=graded, told=tally.add)
     coming = arrivals(queries, graph, rate, seed, lambda number: ask(number, alpha, seed))
-    churn = None
-    if isinstance(world, Watched):
-        churn = Churn(world, crowd, faults, queries / (rate * _entries(graph)), seed)
-        coming = churn.arrivals(coming)
-    world.feed(coming)
-    setup_s = time.perf_counter() - start
-    again = f"mesh sim --agents {agents} --queries {queries} --alpha {alpha} --seed {seed} --topology {_name(graph)}"
-    again += f" --pool {pool}" if pool else f" --policy {policy} --figures {figures} --fail {fail}"
-    again += f" --rate {rate} --feedback {feedback}"
-    took = {"setup_seconds": round(setup_s, 3), **_run(world, queries, f"{again} --faults {faults}")}
-    shown = {"agents": len(specs), "queries": queries, "topology": _name(graph), "alpha": alpha, "seed": seed}
-    struck = {"faults": dict(sorted(churn.counts.items()))} if churn else {}
-    return {**shown, **tally.summary(specs, bool(pool)), "lost": world.lost, **struck, **took}
+    lasts_s = queries / rate / _entries(graph)
+    churn = Churn(world, crowd, faults, lasts_s, seed) if isinstance(world, Watched) else None
+    world.feed(churn.arrivals(coming) if churn else coming)
+    where = {"agents": agents, "queries": queries, "alpha": alpha, "seed": seed, "topology": _name(graph)}
+    who = {"pool": pool} if pool else {"policy": policy, "figures": figures, "fail": fail}
+    again = _command({**where, **who, "rate": rate, "feedback": feedback, "faults": faults})
+    took = {"setup_seconds": round(time.perf_counter() - start, 3), **_run(world, queries, again)}
+    struck = dict(sorted(churn.counts.items())) if churn else {}
+    ended = tally.summary(specs, bool(pool)) | {"lost": world.lost, "faults": struck}
+    return where | {"agents": len(specs)} | ended | took
+
+
+def _command(options: Mapping[str, Any]) -> str:
+    return " ".join(["mesh sim", *(f"--{name} {value}" for name, value in options.items())])
 
 
 def _run(world: Simulation, queries: int, again: str) -> dict[str, Any]:

@@ -218,6 +218,7 @@ PURE = (
     *("agents/calibration.py", "agents/plugins.py"),
     *("mesh/owner.py", "mesh/directory.py", "mesh/runtimes/sim.py", "mesh/runtimes/virtual.py"),
     "mesh/ingress/gateway.py",
+    *("mesh/runtimes/trouble.py", "mesh/churn.py"),
 )
 WORLD = {  # modules through which the world comes in
     *("asyncio", "concurrent", "multiprocessing", "subprocess", "threading"),

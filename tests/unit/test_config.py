@@ -296,7 +296,7 @@ def test_missing_settings_say_what_belongs_there() -> None:
         "name is missing: should be a name of a-z, 0-9, '.', '_' and '-'",
         "agents[0].name is missing: should be a name of letters, digits, '.', '_' and '-'",
         "agents[0].engine is missing: should be a name or a mapping with `kind`: "
-        "scripted, transformers, vllm, openai, replay, mesh",
+        "scripted, measured, transformers, vllm, openai, replay, mesh",
     ]
     assert problem({"name": "m"}) == "agents is missing: should be a list of at least one agent"
 
