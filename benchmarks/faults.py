@@ -176,10 +176,8 @@ def measure(times: int, names: Sequence[str] = (), tell: Callable[[str], object]
         for case in chosen:
             began = time.monotonic()
             tries[case.name] = run(server, case, times)
-            ends = Counter(each.outcome for each in tries[case.name])
-            tell(
-                f"{case.name}: {', '.join(f'{n} {how}' for how, n in ends.items())} ({time.monotonic() - began:.0f} s)"
-            )
+            ends = dict(Counter(each.outcome for each in tries[case.name]))
+            tell(f"{case.name}: {ends}, {time.monotonic() - began:.0f} s")
     return {"bench": "serving_faults", "times": times, "cases": figures(tries)}
 
 
