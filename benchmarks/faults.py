@@ -176,7 +176,8 @@ def measure(times: int, names: Sequence[str] = (), tell: Callable[[str], object]
         for case in chosen:
             began = time.monotonic()
             tries[case.name] = run(server, case, times)
-            tell(f"{case.name}: {time.monotonic() - began:.0f} s")
+            ends = dict(Counter(each.outcome for each in tries[case.name]))
+            tell(f"{case.name}: {ends}, {time.monotonic() - began:.0f} s")
     return {"bench": "serving_faults", "times": times, "cases": figures(tries)}
 
 

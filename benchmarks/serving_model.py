@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from agents.engines.guard import Guard
 from agents.engines.models import find_model, load_tokenizer
 from agents.engines.vllm import ENVIRONMENT
 from agents.errors import MeshError
@@ -133,7 +133,8 @@ def _vllm(spec: AgentSpec) -> Iterator[str]:
     words += ["--kv-cache-memory-bytes", str(2**30), "--block-size", "32", "--seed", str(spec.setup.seed)]
     words += ["--generation-config", "vllm"]
     silent, environment = subprocess.DEVNULL, {**ENVIRONMENT, **os.environ}
-    process = subprocess.Popen(words, stdout=silent, stderr=silent, env=environment, start_new_session=True)
+    process, guard = subprocess.Popen(words, stdout=silent, stderr=silent, env=environment), Guard()
+    guard.watch([process.pid])  # also where this process is killed
     try:
         until = time.monotonic() + START_S
         while not _answers(f"http://127.0.0.1:{port}/health"):
@@ -143,11 +144,10 @@ def _vllm(spec: AgentSpec) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it has been seen to hang there
             process.wait(20)
-        except subprocess.TimeoutExpired:  # it has been seen to hang there
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        guard.close()
+        process.wait()
 
 
 def _answers(url: str) -> bool:

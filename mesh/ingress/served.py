@@ -86,7 +86,7 @@ class ReplicaMesh(ServedMesh):
         return await self._ask(*await self._begun(query, alpha, **options))
 
     async def astream(self, query: Asked, alpha: float | None = None, **options: Any) -> AsyncGenerator[str | Reply]:
-        """As ``Mesh.astream``."""
+        """The text as it comes, then the reply; closing it stops the generation."""
         checked = await self._begun(query, alpha, **options)
         pieces: asyncio.Queue[str | Reply | None] = asyncio.Queue()
 
