@@ -88,8 +88,8 @@ class RemoteMesh:
         Where it declines, and may (``request.ban`` is empty), its answer is the refusal. Raises AgentDied where it
         cannot be reached, RuntimeError where it fails.
         """
-        words = sum(len(message.content) for message in request.messages) + len(request.continued)
-        prompt = -(-words // 4)  # until it tells
+        characters = sum(len(message.content) for message in request.messages) + len(request.continued)
+        prompt = -(-characters // 4)  # tokens, until it tells
         room(request, prompt, self.context)
         passed = request if isinstance(request, Passed) else Passed(**asdict(request))
         call = MeshStub(self._channel).AskStream(

@@ -35,6 +35,7 @@ LEAN: dict[str, Any] = {  # a replica that writes no line a request, and runs in
     },
     "logging_config": {"enable_access_log": False},
 }
+_SERVES = "serve"  # the namespace of Ray Serve's own actors
 
 
 class Replica:
@@ -100,11 +101,10 @@ def start(settings: Settings) -> None:
     """Serve a mesh that runs on the cluster to which this process is connected.
 
     Raises:
-        ConfigError: something else is served on this cluster, or listens on a port.
+        ConfigError: Serve runs on this cluster already, or somebody listens on a port.
         MeshError: the replicas do not come up.
     """
     _check_free(settings)
-    serve.shutdown()  # of one that serves nothing, whose options would be kept instead of ours
     try:
         open_ledger(settings.mesh)
         serve.start(**proxy_options(settings), logging_config=LEAN["logging_config"])
@@ -144,6 +144,11 @@ def _check_free(settings: Settings) -> None:
         raise ConfigError(
             f"serve: this Ray cluster serves {', '.join(apps)} already, and can serve one mesh at a time; end it "
             "(Ctrl-C in its `mesh serve`, or `serve shutdown`), or use another cluster (--address)"
+        )
+    if any(actor["namespace"] == _SERVES for actor in ray.util.list_named_actors(all_namespaces=True)):
+        raise ConfigError(
+            "serve: Ray Serve runs on this cluster already, and keeps the options that it was started with (where it "
+            "listens, certificates, time limits); end it with `serve shutdown`, or use another cluster (--address)"
         )
     for field, port in (("port", settings.port), ("grpc_port", settings.grpc_port)):
         if port and (why := _taken(settings.host, port)):

@@ -7,7 +7,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,14 +58,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return certificates(tmp_path_factory.mktemp("tls"))
 
 
-def leave_behind() -> None:
-    """A Serve without applications, which knows of no TLS and has no clock."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from ray import serve
-    serve.start(proxy_location="Disabled")
-
-
 @pytest.fixture(scope="module")
 def collector() -> Iterator[Collector]:
     with Collector() as started:
@@ -80,7 +71,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, files: dict[str, str], coll
     tls = ("--tls-cert", files["server"], "--tls-key", files["server_key"], "--tls-client-ca", files["ca"])
     patience = ("--limit", "header_s=2", "--limit", "body_s=2")
     spans = ("--otlp", collector.url)
-    leave_behind()
     started = Secure(str(folder / "pool.yaml"), *tls, *patience, *spans, files=files, log=folder / "log")
     try:
         assert until(started.ready, 120)

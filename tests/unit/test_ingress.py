@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import time
+import types
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ from mesh.ingress.meters import COUNTERS, GAUGES, HISTOGRAMS, measure
 from mesh.ingress.names import Model, read_alpha, read_model
 from mesh.ingress.page import page
 from mesh.ingress.settings import Settings
+from tests.federated import free_port
 
 REPO = Path(mesh.cli.__file__).parents[1]
 AGENTS = ("small", "mesh-alpha-tester", "large")
@@ -323,6 +325,18 @@ def signals() -> Iterator[None]:
     yield
     for each, handler in before.items():
         signal.signal(each, handler)
+
+
+def test_a_serve_with_options_of_its_own_is_not_taken(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would ignore ours, certificates among them, and serve without."""
+    actors = [{"name": "lab/nano", "namespace": "mesh"}]
+    status = types.SimpleNamespace(applications={})
+    monkeypatch.setattr(serving.serve, "status", lambda: status)
+    monkeypatch.setattr(serving.ray.util, "list_named_actors", lambda all_namespaces: actors)
+    serving._check_free(Settings("lab", port=free_port()))
+    actors.append({"name": "SERVE_CONTROLLER_ACTOR", "namespace": "serve"})
+    with pytest.raises(ConfigError, match=r"Ray Serve runs on this cluster already.*certificates"):
+        serving._check_free(Settings("lab", port=free_port()))
 
 
 @pytest.mark.usefixtures("signals")
