@@ -295,7 +295,7 @@ class Node:
             return
         seen = turn.confidence, turn.refused, peers, self._budget(turn), self._seed(query), turn.looked, turn.whole
         text = next((m.content for m in reversed(query.messages) if m.role == "user"), "") if self.policy.staged else ""
-        decision = self.policy.decide(View(self.card, query.alpha, *seen, text, query.reserve, turn.drafted))
+        decision = self.policy.decide(View(self.card, query.alpha, *seen, text, query.reserve, turn.drafted, query.id))
         if isinstance(decision, Look) and not turn.looked:
             self._look(turn, now, out)
         elif isinstance(decision, Draft) and self.checker is not None and not turn.whole:

@@ -280,7 +280,8 @@ def test_seeded_chance_is_pure() -> None:
 # ---------------------------------------------------------------------------------- what stays small
 
 CORE_LINES = 1_990  # an evening; it should become 1,500
-PLUG_INS = ("agents/profile.py", "agents/policies/reservation.py")  # one way to route among others
+WAYS = ("reservation", "more", "cells", "learner", "value")
+PLUG_INS = ("agents/profile.py", *(f"agents/policies/{way}.py" for way in WAYS))  # ways to route among others
 CORE = (
     *modules("topologies"),
     *(path for path in modules("agents") if not path.startswith("agents/engines/") and path not in PLUG_INS),

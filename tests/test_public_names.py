@@ -87,6 +87,7 @@ def test_plug_ins_by_name() -> None:
         "bar": "Bar",
         "reservation": "Reservation",
         "always": "Always",
+        "value": "Value",
     }
     assert {name: kind.__name__ for name, kind in ASSESSORS.items()} == {
         "refusal": "RefusalAssessor",
