@@ -280,7 +280,8 @@ def test_seeded_chance_is_pure() -> None:
 # ---------------------------------------------------------------------------------- what stays small
 
 CORE_LINES = 1_990  # an evening; it should become 1,500
-WAYS = ("reservation", "more", "cells", "learner", "value")
+WAYS = ("reservation", "more", "cells", "learner", "value", "budget", "bandit", "irt", "cluster_card", "pheromone")
+WAYS += ("similarity",)
 PLUG_INS = ("agents/profile.py", *(f"agents/policies/{way}.py" for way in WAYS))  # ways to route among others
 CORE = (
     *modules("topologies"),

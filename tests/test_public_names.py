@@ -88,6 +88,12 @@ def test_plug_ins_by_name() -> None:
         "reservation": "Reservation",
         "always": "Always",
         "value": "Value",
+        "budget": "Budget",
+        "bandit": "Bandit",
+        "irt": "Irt",
+        "cluster_card": "ClusterCard",
+        "pheromone": "Pheromone",
+        "similarity": "Similarity",
     }
     assert {name: kind.__name__ for name, kind in ASSESSORS.items()} == {
         "refusal": "RefusalAssessor",
