@@ -11,7 +11,7 @@ from agents.policies.learner import Done, Learner, Lesson
 
 KINDS = 8  # sorts of queries are hashed to so many
 WIDE = 4 + KINDS
-Vector = list[float]
+Context = tuple[tuple[int, float], ...]
 
 
 class Bandit(Learner):
@@ -57,40 +57,38 @@ class Arm:
 
     def __init__(self) -> None:
         self.inverse = [[float(row == column) for column in range(WIDE)] for row in range(WIDE)]
-        self.sums: Vector = [0.0] * WIDE
+        self.sums = [0.0] * WIDE
 
-    def bound(self, x: Vector, width: float) -> float:
+    def bound(self, x: Context, width: float) -> float:
         """What it may well be worth."""
         along = self._times(x)
-        return _dot(along, self.sums) + width * math.sqrt(max(_dot(along, x), 0.0))
+        spread = sum(along[place] * value for place, value in x)
+        mean = sum(left * right for left, right in zip(along, self.sums, strict=True))
+        return mean + width * math.sqrt(max(spread, 0.0))
 
-    def learn(self, x: Vector, reward: float) -> None:
+    def learn(self, x: Context, reward: float) -> None:
         """At ``x`` it was worth ``reward``."""
         along = self._times(x)
-        scale = 1 / (1 + _dot(along, x))
+        scale = 1 / (1 + sum(along[place] * value for place, value in x))
         for row, left in zip(self.inverse, along, strict=True):
             for column, right in enumerate(along):
                 row[column] -= scale * left * right
         self.correct(x, reward)
 
-    def correct(self, x: Vector, change: float) -> None:
+    def correct(self, x: Context, change: float) -> None:
         """What was learnt at ``x`` was ``change`` too little."""
-        self.sums = [total + change * value for total, value in zip(self.sums, x, strict=True)]
+        for place, value in x:
+            self.sums[place] += change * value
 
-    def _times(self, x: Vector) -> Vector:
-        return [_dot(row, x) for row in self.inverse]
+    def _times(self, x: Context) -> list[float]:
+        return [sum(row[place] * value for place, value in x) for row in self.inverse]
 
 
 UNKNOWN = Arm()
 
 
-def context(done: Done, alpha: float) -> Vector:
-    """What is known of a query, as numbers."""
+def context(done: Done, alpha: float) -> Context:
+    """What is known of a query, as numbers and their places; the others are 0."""
     p = 0.0 if done.p is None else done.p
-    kinds = [0.0] * KINDS
-    kinds[zlib.crc32(done.sort[0].encode()) % KINDS] = 1.0
-    return [1.0, alpha, p, alpha * p, *kinds]
-
-
-def _dot(left: Vector, right: Vector) -> float:
-    return sum(a * b for a, b in zip(left, right, strict=True))
+    kind = 4 + zlib.crc32(done.sort[0].encode()) % KINDS
+    return ((0, 1.0), (1, alpha), (2, p), (3, alpha * p), (kind, 1.0))

@@ -5,6 +5,7 @@ somebody says of itself is not true any more. Bounded, saved and restored.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -42,7 +43,7 @@ def bin_of(p: float | None) -> int:
     """The bin of a probability, finer at the ends; -1 where there is none."""
     if p is None:
         return -1
-    return sum(p > edge for edge in BINS)
+    return bisect_left(BINS, p)
 
 
 class Means:

@@ -75,7 +75,7 @@ def test_a_bound_by_hand() -> None:
     done = policy.memory.of("q")
     assert done is not None
     x = context(done, 0.5)
-    square = sum(value * value for value in x)
+    square = sum(value * value for _, value in x)
     assert square == pytest.approx(1 + 0.25 + 0.25 + 0.0625 + 1)
     teach(policy, "b", True, p=0.5)
     bound = policy.arms["b"].bound(x, 1.0)
