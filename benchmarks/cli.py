@@ -226,6 +226,7 @@ def learning(
     alpha: Annotated[float, typer.Option(min=0, max=1, help="One of 0.2, 0.5 and 0.8.")] = 0.5,
     seed: Annotated[int, typer.Option(min=0, help="Of the questions, and of their orders.")] = 1,
     agent: Annotated[str | None, typer.Option(help="Who joins, and gets worse; default: who answers most.")] = None,
+    orders: Annotated[int, typer.Option(min=1, help="Of the questions, over which curves are means.")] = 5,
     work: Work = None,
     out: Out = None,
 ) -> None:
@@ -242,7 +243,7 @@ def learning(
     with TemporaryDirectory() as passing:
         validation, test = recorded(config, count, seed, work or Path(passing))
     name = config.named(agent).name if agent else busiest(validation, alpha)
-    result = {"bench": "learning", "pool": EIGHT, "seed": seed, **measure(validation, test, name, alpha, seed)}
+    result = {"bench": "learning", "pool": EIGHT, "seed": seed, **measure(validation, test, name, alpha, seed, orders)}
     print_table(rows(result))
     draw(result, folder(out) / "learning.png")
     publish("learning", result, seed, out)

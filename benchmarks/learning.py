@@ -25,7 +25,6 @@ EXPLORE = 0.02  # share of queries that agents spend on trying, as long as they 
 WINDOW = 250  # queries of which a curve shows the mean
 NEAR = 0.95  # of the way to where it ends counts as there
 WORSE = 0.5  # of its right answers are wrong once an agent has got worse
-ORDERS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +35,7 @@ class Stream:
     agent: Ints
 
 
-def measure(
-    validation: Outcomes, test: Outcomes, name: str, alpha: float, seed: int, orders: int = ORDERS
-) -> dict[str, Any]:
+def measure(validation: Outcomes, test: Outcomes, name: str, alpha: float, seed: int, orders: int) -> dict[str, Any]:
     """All that stands under RESULT.
 
     Args:
