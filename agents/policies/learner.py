@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from agents.messages import Hop, Outcome, given_id
 from agents.policies.base import Answer, Decision, Look, Policy, View
 from agents.policies.cells import Drift, Key, Means, Memory, bin_of, cluster
+from agents.profile import MOST
 
 
 class Done(Struct, frozen=True):
@@ -95,7 +96,7 @@ class Learner(Policy):
     def remembered(self, view: View) -> Done:
         """What is known of this query, kept until its outcome comes."""
         sure = None if view.refused or not view.looked else view.confidence
-        done = Done(view.agent.name, cluster(view.text), view.text, sure)
+        done = Done(view.agent.name, cluster(view.text), view.text[:MOST], sure)
         self.memory.keep(given_id(view.id), done)
         return done
 
