@@ -301,7 +301,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
             axis.set(title=f"alpha {alpha}, {what}", xticks=range(len(names)))
             axis.set_xticklabels(names, rotation=20, fontsize=8)
             axis.grid(axis="y", alpha=0.3)
-    axes[0][0].legend(fontsize=7)
+    axes[0][0].legend(fontsize=7, loc="lower right")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
