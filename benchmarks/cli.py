@@ -233,7 +233,7 @@ def learning(
     """How fast values are learnt from feedback: from nothing, after an agent joins, and after one gets worse."""
     from tempfile import TemporaryDirectory
 
-    from benchmarks.learning import busiest, draw, measure, rows
+    from benchmarks.learning import busiest, draw, measure, tables
     from benchmarks.results import folder, publish
     from benchmarks.shapes import EIGHT, recorded
     from mesh.config import load
@@ -244,6 +244,7 @@ def learning(
         validation, test = recorded(config, count, seed, work or Path(passing))
     name = config.named(agent).name if agent else busiest(validation, alpha)
     result = {"bench": "learning", "pool": EIGHT, "seed": seed, **measure(validation, test, name, alpha, seed, orders)}
-    print_table(rows(result))
+    for rows in tables(result):
+        print_table(rows)
     draw(result, folder(out) / "learning.png")
     publish("learning", result, seed, out)

@@ -169,23 +169,20 @@ def _first(curve: Floats, begun: float, end: float) -> int | None:
     return int(near[0]) + WINDOW if len(near) else None
 
 
-def rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For each event and share of feedback: where utility or traffic begins, where it ends, and when it is near."""
-    found = [
-        {"": "from nothing", "feedback": share, "first": each["utility"][0], "last": each["utility"][-1]}
+def tables(result: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Utility from nothing; and after each event, where an agent's share begins and ends, and when it is near."""
+    begun = [
+        {"feedback": share, "first": each["utility"][0], "last": each["utility"][-1]}
         | {"offline": each["offline"][-1], "regret": each["regret"][-1]}
         for share, each in result["from_nothing"].items()
     ]
-    for key in ("joins", "worsens"):
-        for share, each in result[key].items():
-            row = {
-                "": f"{each['agent']} {key}",
-                "feedback": share,
-                "first": each["share"][0],
-                "last": each["share_end"],
-            }
-            found.append(row | {"near after": each["share_there"], "gain near after": each["gain_there"]})
-    return found
+    events = [
+        {"": f"{each['agent']} {key}", "feedback": share, "first": each["share"][0], "last": each["share_end"]}
+        | {"near after": each["share_there"], "gain": each["gain_end"], "gain near after": each["gain_there"]}
+        for key in ("joins", "worsens")
+        for share, each in result[key].items()
+    ]
+    return begun, events
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
