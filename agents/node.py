@@ -298,7 +298,7 @@ class Node:
         draft = "".join(piece.text for piece in turn.draft) if turn.whole else None
         seen = turn.confidence, turn.refused, peers, self._budget(turn), self._seed(query), turn.looked, draft
         text = next((m.content for m in reversed(query.messages) if m.role == "user"), "") if self.policy.staged else ""
-        decision = self.policy.decide(View(self.card, query.alpha, *seen, text, turn.offers, turn.drafted))
+        decision = self.policy.decide(View(self.card, query.alpha, *seen, text, turn.offers, turn.drafted, query.id))
         if isinstance(decision, Look) and not turn.looked:
             self._look(turn, now, out)
         elif isinstance(decision, Draft) and self.checker is not None and not turn.whole:

@@ -307,3 +307,60 @@ def measured(
 
     questions = {row.id: row for each in texts or () for row in read_questions(each)[0]}
     write(figures(read(rows, questions), source), out)
+
+
+@app.command()
+def topologies(
+    count: Annotated[int, typer.Option("--questions", min=100, help="Asked of every agent.")] = 4000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the questions, the small world and the bootstrap.")] = 1,
+    policy: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
+    work: Work = None,
+    out: Out = None,
+) -> None:
+    """The lab's agents in every shape under every policy: utility by cost and by full cost, and hops."""
+    from tempfile import TemporaryDirectory
+
+    from benchmarks.results import folder, publish
+    from benchmarks.routing import ALPHAS
+    from benchmarks.shapes import EIGHT, contenders, draw, measure, published, recorded, shapes, table
+    from mesh.config import load
+    from mesh.terminal import print_table, say
+
+    makers = contenders([*dict.fromkeys(("value", "reliability", *policy))] if policy else ())
+    with TemporaryDirectory() as passing:
+        validation, test = recorded(load(EIGHT), count, seed, work or Path(passing))
+    found = measure(shapes(validation, test, seed), makers, published(), ALPHAS, seed, say)
+    result = {"bench": "topologies", "pool": EIGHT, "seed": seed, **found}
+    print_table(table(result))
+    draw(result, folder(out) / "topologies.png")
+    publish("topologies", result, seed, out)
+
+
+@app.command()
+def learning(
+    count: Annotated[int, typer.Option("--questions", min=1000, help="Asked of every agent.")] = 4000,
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="One of 0.2, 0.5 and 0.8.")] = 0.5,
+    seed: Annotated[int, typer.Option(min=0, help="Of the questions, and of their orders.")] = 1,
+    agent: Annotated[str | None, typer.Option(help="Who joins, and gets worse; default: who answers most.")] = None,
+    orders: Annotated[int, typer.Option(min=1, help="Of the questions, over which curves are means.")] = 5,
+    work: Work = None,
+    out: Out = None,
+) -> None:
+    """How fast values are learnt from feedback: from nothing, after an agent joins, and after one gets worse."""
+    from tempfile import TemporaryDirectory
+
+    from benchmarks.learning import busiest, draw, measure, tables
+    from benchmarks.results import folder, publish
+    from benchmarks.shapes import EIGHT, recorded
+    from mesh.config import load
+    from mesh.terminal import print_table
+
+    config = load(EIGHT)
+    with TemporaryDirectory() as passing:
+        validation, test = recorded(config, count, seed, work or Path(passing))
+    name = config.named(agent).name if agent else busiest(validation, alpha)
+    result = {"bench": "learning", "pool": EIGHT, "seed": seed, **measure(validation, test, name, alpha, seed, orders)}
+    for rows in tables(result):
+        print_table(rows)
+    draw(result, folder(out) / "learning.png")
+    publish("learning", result, seed, out)

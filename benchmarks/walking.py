@@ -5,17 +5,21 @@ agents had. What a mesh does, without its models; ``tests/models/test_walking.py
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from agents.messages import Card
+from agents.messages import Card, Hop, Outcome, Verdict
 from agents.offers import Offer
 from agents.policies import Answer, Decline, Draft, Forward, Look, Policy, View
 from agents.profile import Profile
 from benchmarks.outcomes import Floats, Outcomes, Routed
 from topologies import Topology
+
+Bools: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +36,14 @@ def walk(
     topology: Topology,
     alpha: float,
     profiles: Mapping[str, Profile] | None = None,
+    feedback: Bools | None = None,
 ) -> tuple[Routed, list[tuple[int, ...]]]:
-    """Send every question through the mesh.
+    """Send every question through the mesh, one after the other. Policies that learn hear what became of each.
 
     Args:
         policies: each agent's.
         profiles: what agents tell of themselves, if they do.
+        feedback: (Q,), for which of them agents are told whether the reply was right; None: for none.
 
     Raises:
         ValueError: nothing was recorded at this alpha, or not what a look costs.
@@ -57,6 +63,9 @@ def walk(
     walks = [_Walk(world, number) for number in range(len(outcomes))]
     for each in walks:
         each.visit(topology.entries()[0], ())
+        each.tell(None)
+        if feedback is not None and feedback[each.number]:
+            each.tell(each.right >= 0.5)
     agent, everyone = np.array([each.met[-1] for each in walks]), np.arange(len(walks))
     spent = np.array([each.spent for each in walks])
     hops = np.array([len(each.met) - 1 for each in walks])
@@ -93,6 +102,7 @@ class _Walk:
     number: int
     met: list[int] = field(default_factory=list)
     spent: float = 0.0
+    hops: tuple[Hop, ...] = ()
 
     def visit(self, name: str, given: tuple[Offer, ...]) -> tuple[Offer, ...] | None:
         """Have an agent decide until somebody has answered. Returns what was found out, where it hands it back."""
@@ -111,12 +121,14 @@ class _Walk:
                 case Draft():
                     self._draft(at, seen)
                 case Forward(peer, offers):
+                    self._hop(at, "refused", seen)
                     back = self.visit(peer, offers)
                     if back is None:
                         return None
                     known = back or known
                     self.met.append(at)
                 case Decline(offers) if given:
+                    self._hop(at, "refused", seen)
                     return offers
                 case Answer() | Decline():
                     return self._answer(at, seen)
@@ -126,22 +138,51 @@ class _Walk:
         return tuple(self.world.cards[place] for place in places if place not in self.met)
 
     def _view(self, at: int, seen: _Seen, peers: tuple[Card, ...], offers: tuple[Offer, ...]) -> View:
+        name, question = self.world.cards[at].name, self.world.outcomes.questions[self.number]
         return View(
             self.world.cards[at],
             self.world.alpha,
             seen.confidence,
             seen.looked and seen.confidence is None,
             peers,
+            seed=zlib.crc32(f"{name}:{question.id}".encode()),
             looked=seen.looked,
             draft=seen.draft,
-            text=self.world.outcomes.questions[self.number].text,
+            text=question.text,
             offers=offers,
             drafted=seen.drafted,
+            id=question.id,
         )
 
     def _answer(self, at: int, seen: _Seen) -> None:
         if seen.draft is None:
             self.spent += float(self.world.outcomes.work[at, self.number])
+        self._hop(at, "answered", seen)
+
+    def _hop(self, at: int, verdict: Verdict, seen: _Seen) -> None:
+        """Write down what an agent did."""
+        sure = seen.confidence if seen.drafted is None else seen.drafted
+        spent = self.spent - sum(hop.full_cost for hop in self.hops)
+        self.hops += (Hop(self.world.outcomes.agents[at], verdict, sure, full_cost=spent),)
+
+    @property
+    def right(self) -> float:
+        """How good the answer is that it has got."""
+        return float(self.world.outcomes.right[self.met[-1], self.number])
+
+    def _outcome(self, right: bool | None) -> Outcome:
+        """What is told of it along its path."""
+        told, alpha = self.world.outcomes, self.world.alpha
+        return Outcome(
+            told.questions[self.number].id, alpha, self.hops, float(told.costs[self.met[-1]]), self.spent, right
+        )
+
+    def tell(self, right: bool | None) -> None:
+        """Those on the way that learn hear what became of the question."""
+        policies = self.world.policies
+        for name in dict.fromkeys(hop.agent for hop in self.hops):
+            if policies[name].learns:
+                policies[name].learn(self._outcome(right))
 
     def _look(self, at: int, seen: _Seen) -> None:
         """An agent that judges itself by its draft drafts; whoever answers then has its draft."""

@@ -131,7 +131,7 @@ class AgentConfig(_Settings):
     local_name: str = ""
     adapter: File | None = Field(default=None, description="a path")
     profile: File | None = Field(default=None, description="a path")
-    policy: Annotated[Spec, Plugin(POLICIES, "policy", trial=True)] = Spec("refusal")
+    policy: Annotated[Spec, Plugin(POLICIES, "policy", paths=("values", "keep"), trial=True)] = Spec("refusal")
     assessor: Annotated[Spec, Plugin(ASSESSORS, "assessor", paths=("calibration",), trial=True)] = Spec("refusal")
     prompt: Style = "scenario"
     temperature: NotNegative = 0.0

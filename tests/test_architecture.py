@@ -288,7 +288,13 @@ def test_seeded_chance_is_pure() -> None:
 # ---------------------------------------------------------------------------------- what stays small
 
 CORE_LINES = 2_050  # an evening; it should become 1,500
-PLUG_INS = ("agents/offers.py", "agents/profile.py", "agents/policies/reservation.py")  # one way to route among others
+WAYS = ("reservation", "more", "cells", "learner", "value", "budget", "bandit", "irt", "cluster_card", "pheromone")
+WAYS += ("similarity",)
+PLUG_INS = (
+    "agents/offers.py",
+    "agents/profile.py",
+    *(f"agents/policies/{way}.py" for way in WAYS),
+)  # ways to route among others
 CORE = (
     *modules("topologies"),
     *(path for path in modules("agents") if not path.startswith("agents/engines/") and path not in PLUG_INS),

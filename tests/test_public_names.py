@@ -89,6 +89,13 @@ def test_plug_ins_by_name() -> None:
         "bar": "Bar",
         "reservation": "Reservation",
         "always": "Always",
+        "value": "Value",
+        "budget": "Budget",
+        "bandit": "Bandit",
+        "irt": "Irt",
+        "cluster_card": "ClusterCard",
+        "pheromone": "Pheromone",
+        "similarity": "Similarity",
     }
     assert {name: kind.__name__ for name, kind in ASSESSORS.items()} == {
         "refusal": "RefusalAssessor",

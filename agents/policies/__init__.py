@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agents.policies.base import Answer, Decision, Decline, Draft, Forward, Look, Policy, View
+from agents.policies.more import MORE
 from agents.policies.reservation import Reservation
 from agents.policies.threshold import Always, Bar, RefusalPolicy, Reliability
 
@@ -12,6 +13,7 @@ POLICIES: dict[str, type[Policy]] = {
     "bar": Bar,
     "reservation": Reservation,
     "always": Always,
+    **MORE,
 }
 
 __all__ = [

@@ -17,7 +17,8 @@ class View(Struct, frozen=True):
     assessor gives none), ``refused`` whether it said the refusal sentence. ``neighbours`` are those it may
     forward to, in the topology's order: none that is down, visited, too dear or too short of context.
     ``budget`` is what is left of ``max_cost`` (None: unbounded). Whatever a policy does at random follows from
-    ``seed``, which is the query's and the agent's.
+    ``seed``, which is the query's and the agent's. ``id`` is the query's; its outcome names it by
+    ``given_id``.
 
     The rest is for policies that are ``staged``: whether the agent has ``looked``, what it has drafted (None: nothing)
     and how sure it is of that (``drafted``); ``text`` is the question, ``offers`` are what others found out, and what
@@ -36,6 +37,7 @@ class View(Struct, frozen=True):
     text: str = ""
     offers: tuple[Offer, ...] = ()
     drafted: float | None = None
+    id: str = ""
 
 
 class Look(Struct, frozen=True):

@@ -11,6 +11,7 @@ import pytest
 from agents.messages import Reply
 from agents.plugins import build
 from agents.policies import POLICIES, Reservation
+from agents.policies.value import Value
 from benchmarks.outcomes import Outcomes, Routed
 from benchmarks.recording import Recording
 from benchmarks.routing import priors, profiles
@@ -20,6 +21,7 @@ from mesh.client import Mesh
 from mesh.config import MeshConfig, load, with_overrides
 from mesh.pluginspec import Spec
 from mesh.questions import Question
+from training.grading import grade
 from training.lab_questions import questions
 
 pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("default")]
@@ -83,3 +85,24 @@ def test_a_walk_by_profiles_is_what_the_mesh_does(outcomes: Outcomes, full: bool
             steps |= {"looked" for hop in left if hop.prompt_tokens and not hop.generated_tokens}
             steps |= {"drafted" for hop in left if hop.generated_tokens}
     assert steps >= ({"passed", "drafted"} if full else {"passed", "looked", "drafted"})
+
+
+def test_a_walk_with_learnt_values_is_what_the_mesh_does(outcomes: Outcomes) -> None:
+    """Asked one by one, and told of every other whether it was right, a mesh learns what walks learn."""
+    mesh = with_overrides(load("lab"), runtime="local", topology="mesh")
+    mesh = mesh.model_copy(
+        update={"agents": tuple(a.model_copy(update={"policy": Spec("value")}) for a in mesh.agents)}
+    )
+    told = np.arange(len(outcomes)) % 2 == 0
+    policies = {name: Value() for name in outcomes.agents}
+    walked = walk(outcomes, policies, mesh.build_topology(), 0.8, feedback=told)
+    replies = []
+    with Mesh(mesh) as live:
+        for question, feedback in zip(ASKED, told, strict=True):
+            reply = live.ask(question.text, 0.8, id=question.id)
+            if feedback:
+                live.feedback(reply.id, grade(reply.text, question) >= 0.5)
+            replies.append(reply)
+    assert_alike(outcomes, walked, replies)
+    unlearnt = {name: Value() for name in outcomes.agents}
+    assert walk(outcomes, unlearnt, mesh.build_topology(), 0.8)[1] != walked[1]  # feedback has changed ways
