@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from agents.offers import logit, sigmoid
 from agents.policies.base import Answer, Decision, Forward, View
 from agents.policies.learner import Done, Learner, Lesson
-from agents.offers import logit, sigmoid
 
 FIRST, LEAST = 0.5, 0.02  # sizes of gradient steps
 
