@@ -18,7 +18,7 @@ from mesh.config import MeshConfig, load
 
 PIECES = 10
 SAMPLE_S = 0.25
-PROCESSES = ("ProxyActor", "ServeReplica", "AgentActor", "LedgerActor", "SupervisorActor", "ServeController")
+PROCESSES = ("ProxyActor", "ServeReplica", "ReplicaActor", "LedgerActor", "SupervisorActor", "ServeController")
 
 
 def pool(streams: int, lasting_s: float) -> MeshConfig:

@@ -55,15 +55,19 @@ def cell(value: Any) -> str:
 @contextlib.contextmanager
 def progress_by_name() -> Iterator[Callable[[str, int, int], None]]:
     """A bar on stderr for each of several; what it gives is told a name, how much of it is done, and all."""
-    with Progress(console=Console(stderr=True)) as bars:
-        tasks: dict[str, TaskID] = {}
+    bars, tasks = Progress(console=Console(stderr=True)), dict[str, TaskID]()
 
-        def told(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done)
+    def told(name: str, done: int, total: int) -> None:
+        if name not in tasks:
+            bars.start()  # not before: who has nothing to tell but an error should print nothing else
+            tasks[name] = bars.add_task(name, total=total)
+        bars.update(tasks[name], completed=done)
 
+    try:
         yield told
+    finally:
+        if tasks:
+            bars.stop()
 
 
 @contextlib.contextmanager

@@ -232,6 +232,7 @@ def test_describes_itself(engine: VllmEngine, run: Run[bool]) -> None:
     assert run(engine.healthy())
 
 
+@pytest.mark.slow
 def test_kill_9_of_our_process_leaves_no_engine_behind(smollm2: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", ORPHANS, str(smollm2)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,4 +24,6 @@ def test_every_query_is_answered_once_or_clearly_refused(tmp_path: Path) -> None
     assert (told["asked"], told["lost"], told["duplicates"], told["hung"]) == (300, 0, 0, 0)
     assert told["answered"] + told["clear_errors"] == 300
     assert told["answered"] >= 297
-    assert told["faults"] == dict.fromkeys(KINDS, 1)
+    refused = {each.partition(":")[0] for each in told["refused_changes"]}  # where a node was lost just then
+    assert Counter(told["faults"]) + Counter(refused) == Counter(KINDS)
+    assert len(refused) <= 1

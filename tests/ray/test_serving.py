@@ -322,6 +322,7 @@ def test_with_keys_on_a_mesh_that_runs_already(tmp_path: Path) -> None:
         running.down("served")
 
 
+@pytest.mark.slow
 def test_the_deploy_file(tmp_path: Path) -> None:
     """What ``--print-config`` writes is what Ray's own ``serve`` takes; it starts the mesh too."""
     from mesh import running

@@ -55,5 +55,5 @@ def test_a_hundred_streams_at_once() -> None:
     result = streams.measure(100, 1, 8.0)
     (told,) = result["rounds"]
     assert (told["lost"], told["open_at_once"]) == (0, 100), told["why"]
-    assert set(told["peak_mib"]) >= {"client", "ProxyActor", "ServeReplica", "AgentActor"}
+    assert set(told["peak_mib"]) >= {"client", "ProxyActor", "ServeReplica", "ReplicaActor"}
     assert all(size > 0 for size in told["peak_mib"].values())

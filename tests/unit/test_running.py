@@ -16,7 +16,7 @@ from mesh.config import load
 from mesh.directory import Directory
 from mesh.ingress import ledger
 from mesh.ingress.errors import refusal
-from mesh.ingress.ledger import Ledger, Record, SharedLedger
+from mesh.ingress.ledger import LedgerActor, Record, SharedLedger
 from mesh.running import Info, RunningControl
 from tests.serving import pool
 from topologies import TopologyError
@@ -154,7 +154,7 @@ async def test_a_mesh_that_is_up_again_gets_a_ledger(monkeypatch: pytest.MonkeyP
         """A ledger as an actor."""
 
         def __init__(self) -> None:
-            self.books = Ledger()
+            self.books = LedgerActor()
 
         def __getattr__(self, method: str) -> Any:
             return Actor(getattr(self.books, method))
