@@ -123,23 +123,34 @@ def _gain(found: Sequence[Seen], place: int, draws: Sequence[Places]) -> dict[st
 
 
 def _outside(found: Sequence[Seen]) -> dict[str, Any]:
-    """AUROC on longer questions, in cells that are neither hopeless nor easy; how often unseen tasks are refused."""
+    """AUROC on longer questions, in cells that are neither hopeless nor easy, and what it would be for who knew
+    beforehand how often an agent is right in each; how often unseen tasks are refused.
+    """
     longer = {seen.agent: _longer(seen.outside["longer"]) for seen in found}
-    told = [value for value in longer.values() if value is not None]
     refused = {seen.agent: float(seen.outside["unseen"]["refused"].mean()) for seen in found}
     return {
-        "longer_auroc": {**longer, "mean": float(np.mean(told)) if told else None},
+        "longer_auroc": _with_mean({name: known for name, (known, _) in longer.items()}),
+        "longer_auroc_with_hindsight": _with_mean({name: most for name, (_, most) in longer.items()}),
         "unseen_refused_at_0.2": {**refused, "mean": float(np.mean(list(refused.values())))},
         "unseen_accuracy": {seen.agent: float(seen.outside["unseen"]["right"].mean()) for seen in found},
     }
 
 
-def _longer(outside: Mapping[str, Any]) -> float | None:
+def _with_mean(by_agent: Mapping[str, float | None]) -> dict[str, float | None]:
+    told = [value for value in by_agent.values() if value is not None]
+    return {**by_agent, "mean": float(np.mean(told)) if told else None}
+
+
+def _longer(outside: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """AUROC by what an agent says, and by its share of right answers in a question's cell."""
     names = np.asarray([cell(question) for question in outside["questions"]])
     right: Bools = outside["right"]
-    middling = {name for name in np.unique(names) if LEAST <= right[names == name].mean() <= MOST}
-    here = np.isin(names, list(middling))
-    return auroc(outside["p"][here].tolist(), right[here].tolist()) if here.any() else None
+    shares = np.array([right[names == name].mean() for name in names])
+    here = (shares >= LEAST) & (shares <= MOST)
+    if not here.any():
+        return None, None
+    known, most = (auroc(by[here].tolist(), right[here].tolist()) for by in (np.asarray(outside["p"]), shares))
+    return known, most
 
 
 def means(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.assessment import LEAST, MOST
 from benchmarks.awareness_figures import draw, figures, keep, tables
+from benchmarks.judges.base import cell
 from benchmarks.self_awareness import ALPHAS, SURE, Seen
 from training import scores
 from training.lab_questions import questions
@@ -61,6 +63,21 @@ def test_what_stage_two_earns_above_stage_one(result: dict) -> None:  # type: ig
     assert both["mean"] < gained  # the blind one loses
     assert result["outside"]["unseen_refused_at_0.2"]["mean"] == 0.75
     assert result["outside"]["longer_auroc"]["wise"] == 1
+
+
+def test_what_cells_tell_of_longer_questions_with_hindsight(result: dict) -> None:  # type: ignore[type-arg]
+    """A right answer is above a wrong one where its cell's share is larger, half where it is the same."""
+    blind, names = seen("blind", False), np.array([cell(question) for question in ASKED])
+    shares = {name: blind.outside["longer"]["right"][names == name].mean() for name in names}
+    told = [
+        (shares[name], bool(right))
+        for name, right in zip(names, blind.outside["longer"]["right"], strict=True)
+        if LEAST <= shares[name] <= MOST
+    ]
+    pairs = [(one, two) for one, it in told if it for two, other in told if not other]
+    expected = np.mean([(one > two) + 0.5 * (one == two) for one, two in pairs])
+    assert result["outside"]["longer_auroc_with_hindsight"]["blind"] == pytest.approx(expected)
+    assert 0.5 < expected < 1
 
 
 def test_it_is_json_tables_pictures_and_arrays(result: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
