@@ -125,6 +125,7 @@ def test_a_step_needs_its_prompts(taught: list[Lesson], tmp_path: Path) -> None:
         rl(NANO, taught[:5], tmp_path, RlRecipe(), "level")
 
 
+@pytest.mark.slow
 def test_rewards_make_it_better_still(learnt: Path, taught: list[Lesson], tmp_path: Path) -> None:
     """The mean reward over five preferences on 560 fresh questions; the same questions before and after."""
     rows, reward = questions(560, "validation", 33), Localized()

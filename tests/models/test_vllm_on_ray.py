@@ -16,6 +16,7 @@ import mesh
 from tests.ray.conftest import kill, row, until
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.models,
     pytest.mark.ray,
     pytest.mark.timeout(600),

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.churn_faults import KINDS
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.mark.timeout(400)

@@ -20,6 +20,7 @@ def test_five_agents_on_five_gpus(open_mesh: Opener) -> None:
     assert len({each["pid"] for each in rows}) == 5
 
 
+@pytest.mark.slow
 def test_more_gpus_than_there_are(open_mesh: Opener) -> None:
     began = time.monotonic()
     with pytest.raises(mesh.PlacementError, match=r"agent 'f' waits for 6 GPU \(the cluster has 5.* since 2 s"):

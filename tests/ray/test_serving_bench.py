@@ -13,6 +13,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 def test_the_mesh_against_the_bare_server() -> None:
     found = serving.noop(10, 4)
     assert {part: set(sides) for part, sides in found.items()} == {
