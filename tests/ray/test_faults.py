@@ -105,6 +105,7 @@ def test_engine_that_breaks_off_is_left(open_mesh: Opener, broken: dict[str, flo
     assert until(lambda: row(pool, "b")["engine_running"] == 0)
 
 
+@pytest.mark.slow
 def test_silent_process_is_probed_left_and_replaced(open_mesh: Opener) -> None:
     pool = open_mesh({"a": REFUSES, "b": {"answer": WORDS}}, limits={"stall_s": 0.5})
     pid = row(pool, "b")["pid"]

@@ -29,6 +29,7 @@ def test_the_mesh_against_the_bare_server() -> None:
     assert len(serving.rows(found, None)) == 10
 
 
+@pytest.mark.slow
 def test_the_fault_table() -> None:
     """Cases that no test of the server itself plays, each once."""
     names = [
