@@ -54,7 +54,7 @@ class Session:
     def __init__(self, assessor: Assessor, query: Query, messages: Sequence[Message]) -> None:
         self.assessor, self.query, self.messages = assessor, query, messages
         self.text, self.tokens, self.logprob = "", 0, 0.0
-        self._is_answer = bool(query.emitted)
+        self._is_answer = False
 
     def feed(self, piece: Piece) -> Verdict:
         """Take the draft's next piece. A piece with ``finish`` set never gives ``Wait``."""

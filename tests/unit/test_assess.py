@@ -68,9 +68,12 @@ def test_a_short_draft_is_decided_when_it_ends() -> None:
     assert begin(RefusalAssessor()).feed(Piece("", finish="length")) == Confidence(None)
 
 
-def test_a_continued_answer_cannot_become_a_refusal() -> None:
+def test_who_refuses_to_continue_an_answer_has_refused() -> None:
+    """The caller, who has read its beginning, must not read "I don't know!" after it."""
     session = begin(RefusalAssessor(), emitted="The answer: ")
-    assert session.feed(Piece("I don't know!")) == Confidence(None)
+    assert session.feed(Piece("I don't know!")) == REFUSED
+    session = begin(RefusalAssessor(), emitted="The answer: ")
+    assert session.feed(Piece("42")) == Confidence(None)
 
 
 # ---------------------------------------------------------------------------------- the measures
