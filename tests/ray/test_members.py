@@ -166,6 +166,8 @@ def detached() -> Iterator[str]:
     down("lasting")
 
 
+@pytest.mark.slow  # Ray may take a minute to start it again
+@pytest.mark.timeout(300)
 def test_a_supervisor_that_dies_is_started_again_and_keeps_who_is_there(detached: str) -> None:
     with mesh.connect(detached) as pool:
         pool.add_agent({"name": "c", "cost": 0.3, "engine": {"kind": "scripted", "answer": "from c"}})
@@ -174,7 +176,7 @@ def test_a_supervisor_that_dies_is_started_again_and_keeps_who_is_there(detached
         supervisor = ray.get_actor(f"{detached}/@supervisor", namespace="mesh")
         os.kill(ray.get(supervisor.__ray_call__.remote(lambda _: os.getpid())), signal.SIGKILL)
         with Asking(pool, threads=2) as asking:
-            assert until(lambda: {each["replica"]: each.get("pid") for each in pool.status()} == before)
+            assert until(lambda: {each["replica"]: each.get("pid") for each in pool.status()} == before, 120)
             kill(pool, "c")
             assert until(lambda: row(pool, "c")["state"] == "up" and row(pool, "c")["replica"] == "c#2")
         asking.assert_all_answered()
