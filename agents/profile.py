@@ -38,7 +38,7 @@ def features(text: str) -> tuple[int, ...]:
         text = text[: MOST // 2] + text[-MOST // 2 :]
     ends = f"^{text}$"
     word = text.split()[0] if text[:1].isalpha() else "".join("0" if c.isdigit() else c for c in text[:ENDS])
-    size = len(text) if len(text) <= LONG else LONG + round(2 * math.log2(len(text) / LONG))
+    size = size_of(text)
     found = {ends[i : i + n] for n in range(1, GRAM + 1) for i in range(len(ends) - n + 1)}
     found |= {f"size {size}", f"{word} size {size}", f"{word} kinds {len(set(text))} {size}"}
     for character in set(text):
@@ -47,6 +47,11 @@ def features(text: str) -> tuple[int, ...]:
     for i in range(min(ENDS, len(text))):
         found |= {f"{word} {i} {text[i]}", f"{word} {-1 - i} {text[-1 - i]}"}
     return tuple(sorted({zlib.crc32(each.encode()) % BUCKETS for each in found}))
+
+
+def size_of(text: str) -> int:
+    """Its length, on a scale that is logarithmic from ``LONG`` characters on."""
+    return len(text) if len(text) <= LONG else LONG + round(2 * math.log2(len(text) / LONG))
 
 
 class Profile(Struct, frozen=True, gc=False):
@@ -155,6 +160,16 @@ def between(
     alphas: tuple[float, ...], curves: tuple[Curve, ...], alpha: float, value: Callable[[Curve], float]
 ) -> float:
     """What curves, one for each of ``alphas``, are worth at ``alpha``: on a line between the two that are nearest."""
-    i = bisect_right(alphas, alpha)
-    near = slice(max(i - 1, 0), i + 1)
-    return height((alphas[near], tuple(value(curve) for curve in curves[near])), alpha)
+    return sum(share * value(curves[place]) for place, share in near(alphas, alpha))
+
+
+@lru_cache(maxsize=256)
+def near(alphas: tuple[float, ...], alpha: float) -> tuple[tuple[int, float], ...]:
+    """The places of the two of ``alphas`` between which ``alpha`` lies, and how near each is, in all 1; beyond all of
+    them, and at one of them, that one alone.
+    """
+    above = bisect_right(alphas, alpha)
+    if above in (0, len(alphas)):
+        return ((max(above - 1, 0), 1.0),)
+    weight = (alpha - alphas[above - 1]) / (alphas[above] - alphas[above - 1])
+    return tuple((place, share) for place, share in ((above - 1, 1 - weight), (above, weight)) if share > 0)

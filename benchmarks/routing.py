@@ -6,7 +6,7 @@ questions. The best baseline is the one that turns out best on the test itself, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,14 +29,17 @@ from benchmarks.recording import Recording
 from benchmarks.self_awareness import end_with_parent
 from benchmarks.walking import Way, walk
 from mesh.config import MeshConfig
+from mesh.questions import Question
 from topologies import Topology
 from training.bars import best_bars
+from training.lab_questions import Part
 from training.profiles import Record, drafts, learn_agreement, learn_prior, learn_values
 from training.recipes import OWN_ROWS, others
 from training.scores import interval, resampled
 from training.threshold import GAMMAS
 
 ALPHAS = (0.2, 0.5, 0.8)
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
 VALIDATION = 4000
 GRID = tuple(round(0.1 * step, 1) for step in range(11))  # alphas at which agents tell what it is worth to ask them
 _GIVEN: list[Callable[[str], Any]] = []  # in a process that fits baselines: how
@@ -64,10 +67,12 @@ def lab_outcomes(
     work: Path,
     told: Callable[[str], None],
     processes: int = 2,
-) -> tuple[Outcomes, Outcomes, Outcomes]:
+    parts: Sequence[Part] = PARTS,
+    p_true: bool = True,
+) -> list[Outcomes]:
     """Of a pool with questions of its own: all that its agents were trained on, other validation questions than those
-    their calibrations were fitted on, and ``count`` fresh ones. What agents replied stays in ``work``; they are asked
-    in processes of their own.
+    their calibrations were fitted on, and ``count`` fresh ones; or only some ``parts`` of these. What agents replied
+    stays in ``work``; they are asked in processes of their own, with ``p_true`` also whether their answers are true.
 
     Raises:
         ConfigError: it makes no questions.
@@ -75,16 +80,16 @@ def lab_outcomes(
     make = config.question_maker
     if make is None:
         raise ConfigError(f"pool {config.name!r} makes no questions; record its agents on some with `mesh record`")
-    learnt = {row.id: row for row in (*make(OWN_ROWS["train"], "train", 0), *others(config, 0))}
-    parts = {
-        "train": (list(learnt.values()), ()),
-        "validation": (list(make(VALIDATION, "validation", seed + 1)), tuple(alphas)),
-        "test": (list(make(count, "test", seed)), tuple(alphas)),
+    asked: dict[Part, Callable[[], Iterable[Question]]] = {
+        "train": lambda: {row.id: row for row in (*make(OWN_ROWS["train"], "train", 0), *others(config, 0))}.values(),
+        "validation": lambda: make(VALIDATION, "validation", seed + 1),
+        "test": lambda: make(count, "test", seed),
     }
-    recordings = {
-        name: Recording(config, asked, work / name, at, p_true=name != "train")  # no router learns from it
-        for name, (asked, at) in parts.items()
-    }
+    recordings = {}
+    for part in parts:
+        says = part != "train"  # what agents say of themselves there nobody learns from
+        at = tuple(alphas) if says else ()
+        recordings[part] = Recording(config, list(asked[part]()), work / part, at, p_true and says)
     dearest_first = sorted(config.agents, key=lambda agent: -agent.cost)
     with ProcessPoolExecutor(processes, get_context("spawn"), end_with_parent) as workers:
         jobs = {
@@ -95,8 +100,7 @@ def lab_outcomes(
         for done in as_completed(jobs):
             done.result()
             told(f"recorded {jobs[done]}")
-    train, validation, test = (recording.outcomes() for recording in recordings.values())
-    return train, validation, test
+    return [recording.outcomes() for recording in recordings.values()]
 
 
 def baselines(

@@ -28,12 +28,13 @@ from agents.policies.value import Value
 from agents.profile import Profile
 from benchmarks.missing import missing
 from benchmarks.outcomes import Floats, Outcomes, Routed
-from benchmarks.recording import Recording
-from benchmarks.routing import ALPHAS, VALIDATION, walked
+from benchmarks.routing import ALPHAS, lab_outcomes, walked
 from benchmarks.self_awareness import end_with_parent
 from benchmarks.walking import walk
 from mesh.config import MeshConfig, load
+from mesh.terminal import say
 from topologies import Cascade, Mesh, SmallWorld, Topology, Tree
+from training.lab_questions import Part
 from training.scores import interval, resampled
 
 PASSES, EXPLORE = 2, 0.05  # how often learners go over the validation questions, and what share they spend on trying
@@ -51,23 +52,10 @@ class Shape:
 
 
 def recorded(config: MeshConfig, count: int, seed: int, work: Path) -> tuple[Outcomes, Outcomes]:
-    """What its agents do with validation questions and ``count`` test questions; asked where ``work`` lacks it.
-
-    Raises:
-        ConfigError: the pool makes no questions.
-    """
-    make = config.question_maker
-    if make is None:
-        raise ConfigError(f"pool {config.name!r} makes no questions, of which fresh ones could be asked")
-    found = []
-    for part, rows in (("validation", make(VALIDATION, "validation", seed + 1)), ("test", make(count, "test", seed))):
-        recording = Recording(config, list(rows), work / part, ALPHAS, p_true=False)
-        try:
-            found.append(recording.outcomes())
-        except ConfigError:
-            recording.record()
-            found.append(recording.outcomes())
-    return found[0], found[1]
+    """What its agents do with validation questions and ``count`` test questions; see ``lab_outcomes``."""
+    parts: tuple[Part, ...] = ("validation", "test")
+    validation, test = lab_outcomes(config, count, seed, ALPHAS, work, say, parts=parts, p_true=False)
+    return validation, test
 
 
 def shapes(validation: Outcomes, test: Outcomes, seed: int) -> dict[str, Shape]:

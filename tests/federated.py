@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,20 +13,13 @@ from typing import Any
 
 import grpc
 
+from benchmarks.served import free_port
 from mesh.ingress import mesh_pb2 as pb
 from mesh.ingress.door import Door
 from mesh.ingress.grpc_server import grpc_server
 from mesh.ingress.ledger import Ledger
 from mesh.ingress.mesh_pb2_grpc import MeshStub
 from mesh.ingress.served import ServedMesh
-
-
-def free_port() -> int:
-    """One that nobody listens on."""
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        port: int = tried.getsockname()[1]
-        return port
 
 
 class Elsewhere:

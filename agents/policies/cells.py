@@ -15,8 +15,8 @@ from msgspec import DecodeError
 from msgspec import json as codec
 
 from agents.errors import ConfigError
+from agents.profile import LONG, size_of
 
-LONG = 32  # characters up to which a text's length is told exactly
 ODDS = (-6.0, -4.0, -3.0, -2.0, -1.3, -0.8, -0.4, 0.0, 0.4, 0.8, 1.3, 2.0, 3.0, 4.0, 6.0)  # log-odds between bins
 BINS = tuple(1 / (1 + math.exp(-odds)) for odds in ODDS)
 
@@ -32,8 +32,7 @@ def cluster(text: str) -> tuple[str, int]:
     scale that is logarithmic from 32 characters on. Nothing has to be learnt for that, and everybody finds the same.
     """
     text = text.lower()
-    found = len(text)
-    size = found if found <= LONG else LONG + round(2 * math.log2(found / LONG))
+    size = size_of(text)
     if text[:1].isalpha():
         return text.split()[0][:LONG], size
     return "".join(sorted({character for character in text[: 2 * LONG] if not character.isalnum()})), size

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,6 +11,7 @@ from agents.errors import ConfigError
 from agents.policies.base import Answer, Decision, Forward, Look, View
 from agents.policies.cells import Means, restored, save
 from agents.policies.learner import Done, Learner, Lesson
+from agents.profile import near
 
 ALPHAS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)  # values are kept at these, and between two of them interpolated
 EVERY = 50  # outcomes learnt from until they are saved again
@@ -88,7 +87,7 @@ class Value(Learner):
 
     def value(self, peer: str, done: Done, alpha: float, prior: float) -> float:
         """What forwarding to ``peer`` is worth, which was thought to be ``prior`` before anything was learnt."""
-        return sum(share * self.values.value(done.cells(peer, place), prior) for place, share in near(alpha))
+        return sum(share * self.values.value(done.cells(peer, place), prior) for place, share in near(ALPHAS, alpha))
 
     # ------------------------------------------------------------------ learning
 
@@ -106,7 +105,7 @@ class Value(Learner):
             save(self.keep, self.learnt())
 
     def _update(self, peer: str, done: Done, lesson: Lesson, gained: float) -> None:
-        for place, share in near(lesson.outcome.alpha):
+        for place, share in near(ALPHAS, lesson.outcome.alpha):
             if lesson.again and done.guessed is not None:
                 self.values.correct(done.cells(peer, place), lesson.right - done.guessed, share)
             else:
@@ -130,11 +129,3 @@ class Value(Learner):
             self.words.read(learnt["words"])
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"policy value: values are none that were learnt: {error!r}") from error
-
-
-@lru_cache(maxsize=256)
-def near(alpha: float) -> tuple[tuple[int, float], ...]:
-    """The places of the alphas nearest to one, and how near each is, in all 1."""
-    above = min(max(bisect_right(ALPHAS, alpha), 1), len(ALPHAS) - 1)
-    weight = (alpha - ALPHAS[above - 1]) / (ALPHAS[above] - ALPHAS[above - 1])
-    return tuple((place, share) for place, share in ((above - 1, 1 - weight), (above, weight)) if share > 0)

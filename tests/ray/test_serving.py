@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ import httpx
 import openai
 import pytest
 
+from benchmarks.served import free_port
 from mesh.ingress import mesh_pb2 as pb
 from mesh.ingress.keys import new_key
 from mesh.ingress.mesh_pb2_grpc import MeshStub
@@ -37,13 +37,6 @@ agents:
   - {{name: b, cost: 0.5, engine: {{kind: scripted, answer: {WORDS}, pieces: 10, piece_s: 0.15}}}}
   - {{name: c, cost: 0.9, engine: {{kind: scripted, answer: {WORDS}, pieces: 3}}}}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        port: int = tried.getsockname()[1]
-        return port
 
 
 class Server:

@@ -17,6 +17,7 @@ import pytest
 from agents.engines.base import Setup
 from agents.errors import BudgetExceeded, ConfigError, DeadlineExceeded, NoAgentLeft, QueryTooLong
 from agents.messages import Hop, Message, Piece, Reply, Request
+from benchmarks.served import free_port
 from mesh import Mesh
 from mesh.ingress import mesh_pb2 as pb
 from mesh.ingress.errors import Refused
@@ -27,7 +28,7 @@ from mesh.ingress.mesh_pb2_grpc import MeshServicer, add_MeshServicer_to_server
 from mesh.ingress.newcomers import check_newcomer
 from mesh.ingress.tls import PLAIN, ServerTLS
 from tests.certificates import certificates
-from tests.federated import Elsewhere, free_port
+from tests.federated import Elsewhere
 from tests.ray.conftest import until
 from tests.serving import WORDS, pool, served
 from tests.unit.test_http import KEYS, USER

@@ -26,6 +26,7 @@ import mesh.cli
 from agents.errors import ConfigError, MeshClosed, MeshError
 from agents.messages import Hop, Reply
 from benchmarks.results import routing
+from benchmarks.served import free_port
 from mesh.ingress import command, wire
 from mesh.ingress.errors import STATUSES, Refused, refusal
 from mesh.ingress.gate import Bucket, Gate
@@ -36,7 +37,6 @@ from mesh.ingress.meters import COUNTERS, GAUGES, HISTOGRAMS, measure
 from mesh.ingress.names import Model, read_alpha, read_model
 from mesh.ingress.page import page
 from mesh.ingress.settings import Settings
-from tests.federated import free_port
 
 REPO = Path(mesh.cli.__file__).parents[1]
 AGENTS = ("small", "mesh-alpha-tester", "large")

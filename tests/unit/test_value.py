@@ -12,7 +12,8 @@ from agents.errors import ConfigError
 from agents.messages import Card, Hop, Outcome
 from agents.policies import Answer, Decision, Forward, Look, View
 from agents.policies.cells import Drift, Means, Memory, bin_of, cluster
-from agents.policies.value import ALPHAS, Value, near
+from agents.policies.value import ALPHAS, Value
+from agents.profile import near
 from benchmarks.outcomes import Outcomes
 from benchmarks.walking import walk
 from tests.baselines import SURE, outcomes
@@ -101,10 +102,10 @@ def test_words_that_prove_worthless_are_not_believed() -> None:
 
 
 def test_between_two_alphas_values_are_interpolated() -> None:
-    assert [share for _, share in near(0.3)] == pytest.approx([1 / 3, 2 / 3])
-    assert sum(share * ALPHAS[place] for place, share in near(0.3)) == pytest.approx(0.3)
+    assert [share for _, share in near(ALPHAS, 0.3)] == pytest.approx([1 / 3, 2 / 3])
+    assert sum(share * ALPHAS[place] for place, share in near(ALPHAS, 0.3)) == pytest.approx(0.3)
     for place, alpha in enumerate(ALPHAS):
-        assert near(alpha) == ((place, 1.0),)
+        assert near(ALPHAS, alpha) == ((place, 1.0),)
 
 
 @pytest.mark.parametrize(
