@@ -164,10 +164,8 @@ def self_awareness(
     out: Out = None,
 ) -> None:
     """Do agents know what they know? Against their bare models, stage one alone, and judges from outside."""
-    from tempfile import TemporaryDirectory
-
     from benchmarks.awareness_figures import draw, figures, keep, tables
-    from benchmarks.results import folder, publish
+    from benchmarks.results import folder, publish, working
     from benchmarks.self_awareness import measure, trained
     from mesh.config import load
     from mesh.terminal import print_table, progress
@@ -177,8 +175,8 @@ def self_awareness(
     if make is None:
         raise QueryError(f"pool: {pool!r} has no questions of its own, of which fresh ones could be asked")
     names = trained(config, agent or ())
-    with TemporaryDirectory() as passing, progress(len(names)) as advance:
-        found = measure(pool, names, count, seed, work or Path(passing), lambda _: advance(False), processes)
+    with working(work) as place, progress(len(names)) as advance:
+        found = measure(pool, names, count, seed, place, lambda _: advance(False), processes)
     result = {
         "bench": "self_awareness",
         "pool": config.name,
@@ -280,14 +278,12 @@ def scale(
     out: Out = None,
 ) -> None:
     """What a query costs the mesh itself with ten to ten thousand agents, in virtual time."""
-    from tempfile import TemporaryDirectory
-
-    from benchmarks.results import folder, publish
+    from benchmarks.results import folder, publish, working
     from benchmarks.scale import draw, measure, rows
     from mesh.terminal import print_table, progress_by_name
 
-    with TemporaryDirectory() as passing, progress_by_name() as told:
-        result = measure(queries, seed, work or Path(passing), told)
+    with working(work) as place, progress_by_name() as told:
+        result = measure(queries, seed, place, told)
     print_table(rows(result))
     draw(result, folder(out) / "scale.png")
     publish("scale", result, seed, out)
@@ -318,17 +314,15 @@ def topologies(
     out: Out = None,
 ) -> None:
     """The lab's agents in every shape under every policy: utility by cost and by full cost, and hops."""
-    from tempfile import TemporaryDirectory
-
-    from benchmarks.results import folder, publish
+    from benchmarks.results import folder, publish, working
     from benchmarks.routing import ALPHAS
     from benchmarks.shapes import EIGHT, contenders, draw, measure, published, recorded, shapes, table
     from mesh.config import load
     from mesh.terminal import print_table, say
 
     makers = contenders([*dict.fromkeys(("value", "reliability", *policy))] if policy else ())
-    with TemporaryDirectory() as passing:
-        validation, test = recorded(load(EIGHT), count, seed, work or Path(passing))
+    with working(work) as place:
+        validation, test = recorded(load(EIGHT), count, seed, place)
     found = measure(shapes(validation, test, seed), makers, published(), ALPHAS, seed, say)
     result = {"bench": "topologies", "pool": EIGHT, "seed": seed, **found}
     print_table(table(result))
@@ -347,17 +341,15 @@ def learning(
     out: Out = None,
 ) -> None:
     """How fast values are learnt from feedback: from nothing, after an agent joins, and after one gets worse."""
-    from tempfile import TemporaryDirectory
-
     from benchmarks.learning import busiest, draw, measure, tables
-    from benchmarks.results import folder, publish
+    from benchmarks.results import folder, publish, working
     from benchmarks.shapes import EIGHT, recorded
     from mesh.config import load
     from mesh.terminal import print_table
 
     config = load(EIGHT)
-    with TemporaryDirectory() as passing:
-        validation, test = recorded(config, count, seed, work or Path(passing))
+    with working(work) as place:
+        validation, test = recorded(config, count, seed, place)
     name = config.named(agent).name if agent else busiest(validation, alpha)
     result = {"bench": "learning", "pool": EIGHT, "seed": seed, **measure(validation, test, name, alpha, seed, orders)}
     for rows in tables(result):

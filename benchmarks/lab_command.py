@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from benchmarks.results import folder, publish
+from benchmarks.results import folder, publish, working
 from benchmarks.routing import ALPHAS, baselines, chosen, keep_profiles, lab_outcomes, report, tried, ways
 from benchmarks.routing_figures import draw, table
 from mesh.config import load
@@ -36,8 +35,8 @@ def run(
         processes: that work at a time.
     """
     config, alphas = load(pool), [check_alpha(each) for each in sorted(alphas or ALPHAS)]
-    with TemporaryDirectory() as passing:
-        train, validation, test = lab_outcomes(config, count, seed, alphas, work or Path(passing), say, processes)
+    with working(work) as place:
+        train, validation, test = lab_outcomes(config, count, seed, alphas, place, say, processes)
     topology = config.build_topology()
     mine = ways(train, validation, topology, alphas)
     known = tried(mine, validation, topology, alphas)

@@ -1,16 +1,21 @@
-"""How a benchmark ends: numbers in ``results/NAME.json`` with how they came about, and a line ``RESULT {json}``."""
+"""Where a benchmark works, and how it ends: numbers in ``results/NAME.json`` with how they came about, and a line
+``RESULT {json}``.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 HERE = Path(__file__).parent
@@ -23,6 +28,16 @@ def folder(out: Path | None = None) -> Path:
     place = out or HERE / "results"
     place.mkdir(parents=True, exist_ok=True)
     return place
+
+
+@contextlib.contextmanager
+def working(folder: Path | None) -> Iterator[Path]:
+    """Where a benchmark keeps what it may take up again: ``folder``, or one that is gone afterwards."""
+    if folder is not None:
+        yield folder
+        return
+    with TemporaryDirectory() as passing:
+        yield Path(passing)
 
 
 def routing() -> Path:
