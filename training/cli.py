@@ -256,6 +256,7 @@ def self_awareness(
     ] = None,
     prompts: Annotated[int | None, typer.Option(help="In a step of stage two.", min=1)] = None,
     group: Annotated[int | None, typer.Option(help="Answers to each prompt.", min=2)] = None,
+    ahead: Annotated[int | None, typer.Option(help="Steps whose answers are written at once: for GPUs.", min=1)] = None,
     at_once: Annotated[int | None, typer.Option(help="Rows in memory at a time, in both stages.", min=1)] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Of an answer in stage two.", min=1)] = None,
     reward: Annotated[str, typer.Option(help="A name in REWARDS, or package.module:attr.")] = "localized",
@@ -278,6 +279,7 @@ def self_awareness(
     first, second = learning_rates or (None, None)
     usual_size, sft, rl = recipes(config)
     both = {"at_once": at_once, "rank": rank}
+    stage_two = {"steps": steps, "prompts": prompts, "group": group, "ahead": ahead, "max_tokens": max_tokens}
     plan = Plan(
         tuple(rows["train"]),
         tuple(rows["validation"]),
@@ -286,7 +288,7 @@ def self_awareness(
         samples=samples,
         size=size or usual_size,
         sft=changed(sft, epochs=epochs, learning_rate=first, **both),
-        rl=changed(rl, steps=steps, learning_rate=second, prompts=prompts, group=group, max_tokens=max_tokens, **both),
+        rl=changed(rl, **{**both, **stage_two, "learning_rate": second}),
         reward=reward,
         reasons=reasons,
         seed=seed,

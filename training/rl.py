@@ -31,6 +31,9 @@ class RlRecipe:
     ``beta`` weighs how far it may move from where it began (the KL divergence per token). With it the log-odds of an
     answer move by what an answer is worth there above a refusal, divided by beta, so that questions keep their order;
     without it they end as far apart as time allows, whatever it is worth.
+
+    The answers of ``ahead`` steps are written at once, all by the weights of the first of them: on a GPU many take
+    hardly longer than few. Later steps weigh an answer by how much likelier it has become (PPO's ratio).
     """
 
     steps: int = 800
@@ -43,6 +46,7 @@ class RlRecipe:
     rehearsal: float = 0.25
     forced: float = 0.8
     beta: float = 0.05
+    ahead: int = 1
 
 
 def rl(
@@ -71,15 +75,18 @@ def rl(
     GRPOConfig, GRPOTrainer = of_trl("GRPOConfig", "GRPOTrainer")
     torch.set_num_threads(threads)
     tokenizer = load_tokenizer(str(model))
-    if len(lessons) < recipe.prompts:
-        raise ConfigError(f"lessons: there are {len(lessons)}, and a step takes {recipe.prompts} prompts")
+    least = recipe.prompts * recipe.ahead
+    if len(lessons) < least:
+        raise ConfigError(f"lessons: there are {len(lessons)}, and answers are written to {least} prompts at once")
     rows = [{"prompt": asked(tokenizer, lesson, style), "place": place} for place, lesson in enumerate(lessons)]
+    step = parts(recipe.prompts * recipe.group, recipe.at_once)
     trainer = GRPOTrainer(
         bare(model, recipe.rank, seed),
         reward_funcs=graded(lessons, reward, recipe.forced),
         args=GRPOConfig(
             **settings(out, recipe.steps, recipe.learning_rate, seed),
-            **parts(recipe.prompts * recipe.group, recipe.at_once),
+            **step,
+            steps_per_generation=step["gradient_accumulation_steps"] * recipe.ahead,
             num_generations=recipe.group,
             max_completion_length=recipe.max_tokens or 256,
             max_steps=recipe.steps,

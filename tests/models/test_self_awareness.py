@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+import training.rl
 from agents.engines.models import check_adapter
 from agents.errors import ConfigError
 from mesh import Mesh, MeshError, Reply
@@ -121,8 +122,33 @@ def test_a_batch_can_be_cut(taught: list[Lesson], tmp_path: Path) -> None:
 
 
 def test_a_step_needs_its_prompts(taught: list[Lesson], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="lessons: there are 5, and a step takes 32 prompts"):
+    with pytest.raises(ConfigError, match="lessons: there are 5, and answers are written to 32 prompts at once"):
         rl(NANO, taught[:5], tmp_path, RlRecipe(), "level")
+
+
+def test_answers_of_several_steps_are_written_at_once(
+    taught: list[Lesson], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps' worth at a time, and each of the four steps still learns from its own two prompts."""
+    written: list[int] = []
+    graded = training.rl.graded
+
+    def counting(*given: Any) -> Any:
+        rewards = graded(*given)
+
+        def counted(**batch: Any) -> list[float]:
+            written.append(len(batch["completions"]))
+            return rewards(**batch)
+
+        return counted
+
+    monkeypatch.setattr(training.rl, "graded", counting)
+    steps: list[int] = []
+    recipe = RlRecipe(steps=4, prompts=2, group=4, max_tokens=8, ahead=2)
+    rl(NANO, taught[:8], tmp_path / "ahead", recipe, "level", progress=lambda done, _: steps.append(done))
+    assert (written, steps) == ([16, 16], [1, 2, 3, 4])
+    with pytest.raises(ConfigError, match="lessons: there are 3, and answers are written to 4 prompts at once"):
+        rl(NANO, taught[:3], tmp_path / "few", recipe, "level")
 
 
 @pytest.mark.slow
