@@ -126,7 +126,7 @@ class Recording:
         passes = {"drafts": (scoring(local, agent, Drafting), (ANY,))}
         if looks_first(agent) and self.alphas:
             calibration = _calibration(agent_spec(local, agent, self.models_dir))
-            passes["looks"] = (scoring(local, agent, Declining), self._looked_at(calibration))
+            passes["looks"] = (scoring(local, agent, Declining), self._looked_at(agent, calibration))
         if self.p_true:
             passes["p_true"] = (_judging_itself(local, agent), (ANY,))
         ids = {question.id for question in self.questions}
@@ -177,19 +177,21 @@ class Recording:
             column["p_true"] = [math.nan if line is None else 1 / (1 + math.exp(-_score(line))) for line in judged]
         scored = [scores for _ in self.alphas]
         if looks_first(agent) and self.alphas:
-            seen = self._found(agent, "looks", self._looked_at(calibration))
+            seen = self._found(agent, "looks", self._looked_at(agent, calibration))
             column["looks"] = [_spent(card, line) for line in seen[0]]
             told = [[_score(line) for line in lines] for lines in seen]
-            scored = told if calibration.told is None else told * len(self.alphas)
+            scored = told * (len(self.alphas) // len(told))
         column["beliefs"] = {
             alpha: [_believed(calibration, score, alpha) for score in given]
             for alpha, given in zip(self.alphas, scored, strict=True)
         }
         return column
 
-    def _looked_at(self, calibration: Calibration) -> tuple[float, ...]:
+    def _looked_at(self, agent: AgentConfig, calibration: Calibration) -> tuple[float, ...]:
         """The preferences at which an agent is asked how sure it is: one, where it is told the same at any."""
-        return tuple(self.alphas) if calibration.told is None else (calibration.told,)
+        if calibration.told is not None:
+            return (calibration.told,)
+        return (ANY,) if agent.prompt == "plain" else tuple(self.alphas)
 
     def _replies(self, agent: AgentConfig, name: str) -> Path:
         return self.folder / f"{agent.name}.{name}.jsonl"

@@ -65,10 +65,19 @@ def test_an_agent_that_is_told_each_preference_is_asked_at_each(nano: Path, tmp_
     assert document.pop("told") in document["alphas"]
     other = tmp_path / "other.json"
     other.write_text(json.dumps(document))
-    config = alone(config, agent, assessor={"kind": "first_token", "calibration": str(other)})
-    Recording(config, asked, tmp_path, (0.2,), p_true=False).record()
+    judging = {"kind": "first_token", "calibration": str(other)}
+    config = alone(config, agent, assessor=judging)
+    Recording(config, asked, tmp_path / "told", (0.2,), p_true=False).record()
     with pytest.raises(ConfigError, match=r"no reply to .* at alpha 0.8"):
-        Recording(config, asked, tmp_path, (0.8,), p_true=False).outcomes()
+        Recording(config, asked, tmp_path / "told", (0.8,), p_true=False).outcomes()
+    config = alone(config, agent, assessor=judging, prompt="plain")  # which tells it none
+    Recording(config, asked, tmp_path / "plain", (0.2, 0.8), p_true=False).record()
+    looks = (tmp_path / "plain" / f"{agent.name}.looks.jsonl").read_text().splitlines()
+    assert [json.loads(line)["alpha"] for line in looks] == [0.5] * 4
+    assert sorted(Recording(config, asked, tmp_path / "plain", (0.2, 0.8), p_true=False).outcomes().beliefs) == [
+        0.2,
+        0.8,
+    ]
 
 
 def test_an_agent_that_judges_otherwise_cannot_be_recorded() -> None:
