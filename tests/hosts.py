@@ -93,7 +93,7 @@ class Host:
         users = [line.split(":") for line in Path("/etc/passwd").read_text().splitlines()]
         lines = [":".join([*user[:5], str(self.home), "/bin/bash"] if user[0] == "root" else user) for user in users]
         (work / "passwd").write_text("\n".join(lines) + "\n")
-        _furnish_python(home / "mesh", self.home / "mesh")
+        image(home / "mesh", self.home / "mesh")
 
     def _inner(self) -> int:
         """The process within, which holds the host's network."""
@@ -146,13 +146,17 @@ class Host:
         self._process.wait()
 
 
-def _furnish_python(made: Path, seen_as: Path) -> None:
-    """A virtual environment as if in an image: Python and all that we depend on are there already, we ourselves not."""
+def image(made: Path, seen_as: Path | None = None) -> None:
+    """A virtual environment as an image has it: Python and all that we depend on are there already, we ourselves not.
+
+    Args:
+        seen_as: its path where it is used.
+    """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(made)], check=True)
     (site,) = made.glob("lib/python*/site-packages")
-    (site / "image.pth").write_text("\n".join(p for p in sys.path if p.endswith("-packages")) + "\n")
+    (site / "image.pth").write_text("\n".join(path for path in sys.path if path.endswith("-packages")) + "\n")
     ray = made / "bin" / "ray"
-    ray.write_text(f"#!{seen_as}/bin/python\nfrom ray.scripts.scripts import main\nmain()\n")
+    ray.write_text(f"#!{seen_as or made}/bin/python\nfrom ray.scripts.scripts import main\nmain()\n")
     ray.chmod(0o755)
 
 

@@ -30,6 +30,7 @@ from mesh.directory import NOBODY, Directory
 from mesh.runtimes.replica import ReplicaActor, ReplicaTransport
 
 log = logging.getLogger(__name__)
+ON_HEAD = {"node:__internal_head__": 0.001}  # of a resource that Ray gives its head's node alone
 _LOOK_S = 2.0  # after so long without a place, and again each time, it is told what an agent waits for
 
 
@@ -187,7 +188,11 @@ def _answers(address: str) -> bool:
 
 
 def _is_private() -> bool:
-    """Whether the cluster was started by some program's own ``ray.init``, not by ``ray start``."""
+    """Whether the cluster was started by some program's own ``ray.init``, not by ``ray start``: whose head is another
+    machine was not.
+    """
+    if ray.get_runtime_context().gcs_address.rpartition(":")[0] != ray.util.get_node_ip_address():
+        return False
     pid = starter()
     return pid != os.getpid() and Path(f"/proc/{pid}").exists() and not is_ray_start(pid)
 
