@@ -1,6 +1,7 @@
-"""Asks the mesh that is up, from one of its machines, at a steady pace: ``python deployed_asker.py IN OUT PACE_S``.
+"""Asks the mesh that is up, from one of its machines: ``python deployed_asker.py IN OUT PACE_S``.
 
-Each reply is a line of OUT. Once a file OUT.hurry is there, the rest is asked at once, sixteen at a time.
+Each reply is a line of OUT. One question each PACE_S to begin with, ever more slowly as fewer are left, so that some
+are left whatever happens meanwhile; once a file OUT.hurry is there, the rest at once, sixteen at a time.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ def main(source: Path, target: Path, pace_s: float) -> None:
                 print(json.dumps(row), file=out, flush=True)
 
         asked = []
-        for question in questions:
+        for left, question in zip(range(len(questions), 0, -1), questions, strict=True):
             asked.append(threads.submit(ask, question))
-            if not Path(f"{target}.hurry").exists():
-                time.sleep(pace_s)
+            until = time.monotonic() + pace_s * len(questions) / left
+            while time.monotonic() < until and not Path(f"{target}.hurry").exists():
+                time.sleep(min(pace_s, 0.5))
         for each in asked:
             each.result()
 

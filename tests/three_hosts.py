@@ -8,6 +8,8 @@ one host is cut off from the others and comes back. Then ``ray down``. Where it 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -76,6 +78,7 @@ class Deployment:
     def filled(self) -> dict[str, Any]:
         """The cluster file as it ships, with what a user fills in."""
         config: dict[str, Any] = yaml.safe_load(CLUSTER.read_text())
+        config["cluster_name"] = self.work.name
         config["provider"] |= {"head_ip": self.head.address, "worker_ips": [each.address for each in self.workers]}
         config["auth"] = {"ssh_user": "root", "ssh_private_key": str(self.key)}
         return config
@@ -164,10 +167,10 @@ class Asking:
         """What has come of those that have ended."""
         return [json.loads(line) for line in self.there.head.run("cat got.jsonl || true").splitlines()]
 
-    def more(self, count: int = 5) -> None:
+    def more(self, count: int = 3) -> None:
         """Wait until so many more are answered."""
         begun = len(self.rows())
-        until("answers", lambda: len(self.rows()) >= min(begun + count, self.count), 120)
+        until("answers", lambda: len(self.rows()) >= min(begun + count, self.count), 300)
 
     def end(self) -> list[dict[str, Any]]:
         """All of them, which need not be asked slowly any more."""
@@ -191,7 +194,10 @@ def scenario(there: Deployment, count: int, pace_s: float) -> dict[str, Any]:
     found["dashboard_reachable"] = there.reachable(DASHBOARD)
     token = (there.work / ".ray" / "auth_token").read_text()
     found["let_in_with_token"], found["let_in_without"] = there.lets_in(token), there.lets_in("0" * len(token))
-    found["by_job"] = "95" in there.job("mesh", "ask", "37+58=").split()
+    found["asked_by_job"] = "95" in there.job("mesh", "ask", "37+58=").split()
+    there.job("mesh", "up", "scripted", "--name", "by-job")
+    found["up_by_job"] = bool(json.loads(there.head.run("mesh ask hello --name by-job --json"))["text"])
+    there.head.run("mesh down by-job")
     say(f"{found}")
 
     asking = Asking(there, count, pace_s)
@@ -232,7 +238,8 @@ def is_cut_off(there: Deployment, asking: Asking, found: dict[str, Any]) -> None
 
     until("its agents elsewhere", elsewhere, 300, 2)
     found["elsewhere_s"] = round(time.time() - cut)
-    say(f"its agents are up elsewhere after {found['elsewhere_s']} s")
+    found["agents_while_cut_off"] = {row["agent"]: name_of(row["host"]) for row in there.status()}
+    say(f"its agents are up elsewhere after {found['elsewhere_s']} s: {found['agents_while_cut_off']}")
     until("the cluster's word that it is lost", lambda: len(there.nodes()) == 2, 300, 2)
     asking.more()
     back = time.time()
@@ -280,6 +287,14 @@ def inside(work: Path, count: int, pace_s: float) -> None:
         there.close()
 
 
+def forget_connections(cluster: str) -> None:
+    """Remove what Ray has left of its ssh connections, in a place that it lets nobody choose."""
+    for folder in Path("/tmp").glob(f"ray_ssh_*/{hashlib.sha256(cluster.encode()).hexdigest()[:10]}"):
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # others are connected too
+            folder.parent.rmdir()
+
+
 def run(count: int, pace_s: float, keep: Path | None = None) -> dict[str, Any]:
     """The whole, in namespaces and a folder of its own that are gone afterwards (a copy of the folder in ``keep``).
 
@@ -298,6 +313,7 @@ def run(count: int, pace_s: float, keep: Path | None = None) -> dict[str, Any]:
         finally:
             process.kill()  # and with it all that lives in its namespaces
             process.wait()
+            forget_connections(work.name)
             if keep is not None:
                 shutil.copytree(work, keep, dirs_exist_ok=True)
         if code:
@@ -309,7 +325,9 @@ def run(count: int, pace_s: float, keep: Path | None = None) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, default=500, help="how many are asked (default: %(default)s)")
-    parser.add_argument("--pace-s", type=float, default=0.5, help="one each so many seconds (default: %(default)s)")
+    parser.add_argument(
+        "--pace-s", type=float, default=0.4, help="one each so many seconds at first (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, help="where three_hosts.json goes (default: benchmarks/results)")
     parser.add_argument("--keep", type=Path, help="a folder for the logs and the hosts' configuration")
     parser.add_argument("--within", type=Path, help=argparse.SUPPRESS)
