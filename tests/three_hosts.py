@@ -161,7 +161,9 @@ class Asking:
         (there.work / "asked.jsonl").write_text("".join(json.dumps(each) + "\n" for each in made))
         for file in (there.work / "asked.jsonl", ASKER):
             there.ray("rsync-up", str(there.file), str(file), f"~/{file.name}")
-        there.head.run(f"nohup python {ASKER.name} asked.jsonl got.jsonl {pace_s} > asker.log 2>&1 < /dev/null &")
+        there.head.run(
+            f"setsid nohup python {ASKER.name} asked.jsonl got.jsonl {pace_s} > asker.log 2>&1 < /dev/null &"
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         """What has come of those that have ended."""
@@ -283,6 +285,10 @@ def inside(work: Path, count: int, pace_s: float) -> None:
     try:
         there.open()
         (work / "result.json").write_text(json.dumps(scenario(there, count, pace_s)))
+    except BaseException:
+        with contextlib.suppress(Exception):  # what else went wrong must not hide the first
+            say(there.head.run("tail -n 30 asker.log; tail -n 5 got.jsonl; mesh status; ray status", check=False))
+        raise
     finally:
         there.close()
 
