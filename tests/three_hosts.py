@@ -161,9 +161,8 @@ class Asking:
         (there.work / "asked.jsonl").write_text("".join(json.dumps(each) + "\n" for each in made))
         for file in (there.work / "asked.jsonl", ASKER):
             there.ray("rsync-up", str(there.file), str(file), f"~/{file.name}")
-        there.head.run(
-            f"setsid nohup python {ASKER.name} asked.jsonl got.jsonl {pace_s} > asker.log 2>&1 < /dev/null &"
-        )
+        asker = f"python {ASKER.name} asked.jsonl got.jsonl {pace_s}"
+        there.head.run(f"setsid nohup {asker} > asker.log 2>&1 < /dev/null &")
 
     def rows(self) -> list[dict[str, Any]]:
         """What has come of those that have ended."""

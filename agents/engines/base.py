@@ -50,7 +50,8 @@ def _sent(value: Any) -> Any:
 
 
 def _arrived(*sent: Any) -> Setup:
-    return Setup(*(each.kind(_INSTALLED / each.path) if isinstance(each, _Ours) else each for each in sent))
+    found: list[Any] = [each.kind(_INSTALLED / each.path) if isinstance(each, _Ours) else each for each in sent]
+    return Setup(*found)
 
 
 @dataclass(frozen=True, slots=True)
