@@ -158,7 +158,7 @@ def join_cluster(address: str | None = None) -> bool:
     A cluster that another program started for itself, and which will end with it, does not count.
 
     Raises:
-        MeshError: nothing answers at ``address``, or at the environment's RAY_ADDRESS.
+        MeshError: nothing answers at ``address``, or at the environment's RAY_ADDRESS; or this is none of its machines.
     """
     if ray.is_initialized():
         return True
@@ -172,6 +172,11 @@ def join_cluster(address: str | None = None) -> bool:
             ray.shutdown()
     except ConnectionError as error:  # it is on its way down, or wants another token
         log.warning("the Ray cluster at %s does not let us in: %s", found, error)
+    except RuntimeError as error:
+        raise MeshError(
+            f"the Ray cluster at {found} cannot be joined from here ({error}): only its own machines can, with its "
+            "versions of Ray and Python; from others use `ray exec`, `ray job submit`, or a server (`mesh serve`)"
+        ) from None
     if asked:
         raise MeshError(f"no Ray cluster answers at {asked}: is its head up, the port open, the token right?")
     return False

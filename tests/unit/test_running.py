@@ -12,7 +12,7 @@ import pytest
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from agents.errors import ConfigError, MeshClosed
+from agents.errors import ConfigError, MeshClosed, MeshError
 from mesh import running
 from mesh.config import load
 from mesh.directory import Directory
@@ -190,6 +190,16 @@ def test_a_process_of_this_machine_has_not_started_the_head_on_another(
     monkeypatch.setattr(ray, "get_runtime_context", lambda: place)
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.2")
     assert runtime._is_private() == private
+
+
+def test_from_a_machine_that_is_none_of_the_clusters_one_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def finds_no_node_here(address: str) -> None:
+        raise RuntimeError("No node info found matching attributes: ''")
+
+    monkeypatch.setattr(runtime, "_answers", lambda address: True)
+    monkeypatch.setattr(runtime, "_init", finds_no_node_here)
+    with pytest.raises(MeshError, match=r"at 10\.0\.0\.1:6379 cannot be joined from here .*only its own machines"):
+        runtime.join_cluster("10.0.0.1:6379")
 
 
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")  # Ray Serve's own
