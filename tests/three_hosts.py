@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import statistics
@@ -43,7 +44,7 @@ NUMBERS: dict[str, Any] = {
 NODES = """python -c '
 import json, ray
 ray.init("auto", log_to_driver=False, logging_level="ERROR")
-print(json.dumps([node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]))'"""
+print("\\nNODES", json.dumps([node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]))'"""
 
 
 class Deployment:
@@ -104,7 +105,7 @@ class Deployment:
 
     def nodes(self) -> list[str]:
         """The addresses of the machines that are in the cluster now."""
-        found: list[str] = json.loads(self.head.run(NODES).splitlines()[-1])
+        found: list[str] = json.loads(re.findall("^NODES (.*)$", self.head.run(NODES), re.MULTILINE)[0])
         return found
 
     def status(self) -> list[dict[str, Any]]:

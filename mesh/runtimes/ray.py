@@ -61,6 +61,7 @@ class RayRuntime(ReplicaTransport):
             "num_gpus": gpus,
             "resources": dict(spec.resources) or None,
             "scheduling_strategy": "SPREAD",  # what runs on several nodes outlives the loss of one
+            "memory": 1,  # byte: who asks for nothing is placed at random, and does not keep its machine from idling
             "max_restarts": 0,
             "max_task_retries": 0,
             "max_concurrency": CALLS,
