@@ -11,11 +11,12 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 NEEDED = {
     **{"ip": "iproute2", "sshd": "openssh-server", "ssh": "openssh-client", "ssh-keygen": "openssh-client"},
-    **{"rsync": "rsync", "unshare": "util-linux", "mount": "mount"},
+    **{"rsync": "rsync", "unshare": "util-linux", "setpriv": "util-linux", "mount": "mount", "pgrep": "procps"},
 }
 HOMES = Path("/mnt")  # each host mounts its own there: nobody's, and empty, on most machines
 SEARCH = os.pathsep.join(("/usr/sbin", "/sbin", os.environ.get("PATH", os.defpath)))
@@ -97,14 +98,14 @@ class Host:
 
     def _inner(self) -> int:
         """The process within, which holds the host's network."""
-        own = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        for _ in range(200):
-            if (found := own.read_text().split()) and os.readlink(f"/proc/{found[0]}/ns/net") != os.readlink(
-                "/proc/self/ns/net"
-            ):
-                return int(found[0])
-            time.sleep(0.05)
-        raise RuntimeError(f"host {self.name} did not start")
+        children, ours = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children"), _network_of("self")
+        until(
+            f"host {self.name}",
+            lambda: any(_network_of(each) != ours for each in children.read_text().split()),
+            10,
+            0.05,
+        )
+        return int(children.read_text().split()[0])
 
     def _connect(self, pid: int) -> None:
         peer = ["peer", "name", "eth0", "netns", str(pid)]
@@ -146,6 +147,10 @@ class Host:
         self._process.wait()
 
 
+def _network_of(process: str) -> str:
+    return os.readlink(f"/proc/{process}/ns/net")
+
+
 def image(made: Path, seen_as: Path | None = None) -> None:
     """A virtual environment as an image has it: Python and all that we depend on are there already, we ourselves not.
 
@@ -184,12 +189,12 @@ def network() -> None:
     ip("link", "set", "mesh-br", "up")
 
 
-def until(what: str, true: object, within_s: float, every_s: float = 1.0) -> float:
+def until(what: str, true: Callable[[], object], within_s: float, every_s: float = 1.0) -> float:
     """Wait until a function says yes; how long that took. Raises TimeoutError with ``what`` was waited for."""
     begun = time.monotonic()
     while time.monotonic() - begun < within_s:
         with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):
-            if true():  # type: ignore[operator]
+            if true():
                 return time.monotonic() - begun
         time.sleep(every_s)
     raise TimeoutError(f"{what}: not within {within_s:g} s")

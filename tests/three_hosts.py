@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -312,7 +313,8 @@ def run(count: int, pace_s: float, keep: Path | None = None) -> dict[str, Any]:
         wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(work / "dist"), str(REPO)]
         subprocess.run(wheel, check=True)
         within = [sys.executable, "-m", "tests.three_hosts", "--within", folder]
-        command = [*hosts.OWN, *within, "--questions", str(count), "--pace-s", str(pace_s)]
+        within += ["--questions", str(count), "--pace-s", str(pace_s)]
+        command = ["setpriv", "--pdeathsig", "KILL", *hosts.OWN, *within]  # it ends with us, however we end
         process = subprocess.Popen(command, cwd=REPO, env={**os.environ, "PATH": hosts.SEARCH}, stdout=sys.stderr)
         try:
             code = process.wait()
@@ -329,6 +331,7 @@ def run(count: int, pace_s: float, keep: Path | None = None) -> dict[str, Any]:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what has been made is removed
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, default=500, help="how many are asked (default: %(default)s)")
     parser.add_argument(
