@@ -25,15 +25,8 @@ Within = Annotated[
 ]
 _COLUMNS = {
     **{"agent": "agent", "replica": "replica", "state": "state", "cost": "cost", "host": "host", "pid": "pid"},
-    **{
-        "gpus": "GPUs",
-        "in_hand": "in hand",
-        "queued": "queued",
-        "deaths": "deaths",
-        "model": "model",
-        "device": "device",
-    },
-    "why": "why",
+    **{"gpus": "GPUs", "in_hand": "in hand", "queued": "queued", "deaths": "deaths", "model": "model"},
+    **{"device": "device", "why": "why"},
 }
 
 
