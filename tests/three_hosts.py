@@ -126,8 +126,13 @@ class Deployment:
         tried = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
         return tried.returncode == 0
 
-    def job(self, *words: str) -> str:
-        """What a job prints that the operator submits through ``ray dashboard``, an ssh tunnel to the head."""
+    def job(self, *words: str, folder: Path | None = None) -> str:
+        """What a job prints that the operator submits through ``ray dashboard``, an ssh tunnel to the head.
+
+        Args:
+            folder: what travels along, and where the job runs.
+        """
+        carried = ["--working-dir", str(folder)] if folder else []
         command = [*RAY, "dashboard", "--port", str(FORWARDED), str(self.file)]
         log = (self.work / "tunnel.log").open("wb")
         quiet = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
@@ -135,7 +140,7 @@ class Deployment:
             try:
                 until("the tunnel", lambda: _listens(FORWARDED), 60)
                 self.environment["RAY_AUTH_MODE"] = "token"
-                return self.ray("job", "submit", "--address", f"http://127.0.0.1:{FORWARDED}", "--", *words)
+                return self.ray("job", "submit", "--address", f"http://127.0.0.1:{FORWARDED}", *carried, "--", *words)
             finally:
                 self.environment.pop("RAY_AUTH_MODE", None)
                 tunnel.terminate()
@@ -198,7 +203,9 @@ def scenario(there: Deployment, count: int, pace_s: float) -> dict[str, Any]:
     token = (there.work / ".ray" / "auth_token").read_text()
     found["let_in_with_token"], found["let_in_without"] = there.lets_in(token), there.lets_in("0" * len(token))
     found["asked_by_job"] = "95" in there.job("mesh", "ask", "37+58=").split()
-    there.job("mesh", "up", "scripted", "--name", "by-job")
+    (there.work / "pools").mkdir()
+    (there.work / "pools" / "mine.yaml").write_text("{name: by-job, extends: scripted}")
+    there.job("mesh", "up", "mine.yaml", folder=there.work / "pools")
     found["up_by_job"] = bool(json.loads(there.head.run("mesh ask hello --name by-job --json"))["text"])
     there.head.run("mesh down by-job")
     say(f"{found}")
