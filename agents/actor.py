@@ -125,7 +125,8 @@ class AgentActor:
 
     async def status(self) -> dict[str, Any]:
         place = ray.get_runtime_context()
-        where = {"node": place.get_node_id(), "gpus": place.get_accelerator_ids().get("GPU", [])}
+        where = {"node": place.get_node_id(), "host": ray.util.get_node_ip_address()}
+        where["gpus"] = place.get_accelerator_ids().get("GPU", [])
         return {"pid": os.getpid(), **where, **self.host.status()}
 
     async def serve(self, spec: AgentSpec) -> None:

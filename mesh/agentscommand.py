@@ -24,9 +24,9 @@ Within = Annotated[
     float, typer.Option("--within-s", min=0, help="How long it may take over what it has in hand; others do the rest.")
 ]
 _COLUMNS = {
-    **{"agent": "agent", "replica": "replica", "state": "state", "cost": "cost", "pid": "pid", "gpus": "GPUs"},
-    **{"in_hand": "in hand", "queued": "queued", "deaths": "deaths", "model": "model", "device": "device"},
-    "why": "why",
+    **{"agent": "agent", "replica": "replica", "state": "state", "cost": "cost", "host": "host", "pid": "pid"},
+    **{"gpus": "GPUs", "in_hand": "in hand", "queued": "queued", "deaths": "deaths", "model": "model"},
+    **{"device": "device", "why": "why"},
 }
 
 

@@ -25,7 +25,7 @@ from mesh.control import OwnControl, supervise
 from mesh.desired import Desired
 from mesh.directory import Directory
 from mesh.members import Saved
-from mesh.runtimes.ray import RayRuntime, is_ray_start, join_cluster, start_cluster, starter
+from mesh.runtimes.ray import ON_HEAD, RayRuntime, is_ray_start, join_cluster, start_cluster, starter
 from mesh.tracing import Trace
 from mesh.versions import Version
 from topologies import TopologyError
@@ -35,7 +35,6 @@ M = TypeVar("M", bound=Mesh)
 EMBEDDED = "lab"  # the pool that is asked where no mesh is up
 _SUFFIX = "/@supervisor"
 _MARK = "--node-name=started-by-mesh-up"  # by which `down` knows the Ray that it may stop
-_HEAD = "node:__internal_head__"  # a resource that Ray gives its head's node alone
 _FRESH_S = 2.0  # how long a client trusts what it knows of the members
 _CLOSE_S = 30.0  # what a supervisor may take to end everybody
 _READS = ("directory", "status", "info")  # what may be asked twice
@@ -242,7 +241,7 @@ def up(
         Desired(info.name).forget()
         options = {"name": info.name + _SUFFIX, "namespace": NAMESPACE, "lifetime": "detached", "num_cpus": 0}
         options["max_restarts"] = -1  # agents it starts again itself, and only it; itself is started again by Ray
-        options["resources"] = {_HEAD: 0.001}  # it needs what Ray's head keeps, and cannot outlive it anywhere
+        options["resources"] = ON_HEAD  # it needs what Ray's head keeps, and cannot outlive it anywhere
         supervisor = ray.remote(SupervisorActor).options(**options, max_concurrency=CALLS).remote(info, specs)
         try:
             _get(supervisor.start.remote())

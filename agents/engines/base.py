@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from agents.errors import BudgetExceeded, QueryTooLong
 from agents.messages import Piece, Request, ScoreRequest, Scores
+
+_INSTALLED = Path(__file__).parents[2]  # where we are installed, and the models that come with us
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,8 @@ class Setup:
     ``model`` is a hub id, an absolute path (or a remote model's name), ``local_name`` a folder to look for in
     ``models_dir`` first, ``adapter`` a folder with a LoRA or with all weights, trained further,
     ``seed`` the seed of everything random, ``mesh`` the name of the mesh that the agent is in.
+
+    Pickled on one machine and read on another, paths of what comes with us become those of that machine's installation.
     """
 
     agent: str
@@ -27,6 +31,27 @@ class Setup:
     adapter: Path | None = None
     seed: int = 0
     mesh: str = ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, tuple(_sent(getattr(self, field.name)) for field in fields(self))
+
+
+class _Ours(NamedTuple):
+    """A path within an installation; ``kind`` is what it is a path as."""
+
+    kind: type[str] | type[Path]
+    path: str
+
+
+def _sent(value: Any) -> Any:
+    if isinstance(value, str | Path) and value and Path(value).is_relative_to(_INSTALLED):
+        return _Ours(str if isinstance(value, str) else Path, Path(value).relative_to(_INSTALLED).as_posix())
+    return value
+
+
+def _arrived(*sent: Any) -> Setup:
+    found: list[Any] = [each.kind(_INSTALLED / each.path) if isinstance(each, _Ours) else each for each in sent]
+    return Setup(*found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,8 +109,10 @@ def open_ledger(mesh: str) -> Any:
     import ray
 
     from agents.actor import NAMESPACE
+    from mesh.runtimes.ray import ON_HEAD
 
     options = {"name": mesh + SUFFIX, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
+    options["resources"] = ON_HEAD  # as the server: no other machine's loss takes what it knows along
     return ray.remote(LedgerActor).options(**options, num_cpus=0, max_restarts=-1, max_concurrency=CALLS).remote()
 
 

@@ -24,6 +24,7 @@ from mesh.ingress.proxy import environment
 from mesh.ingress.served import ReplicaMesh
 from mesh.ingress.settings import Settings
 from mesh.running import connect_as
+from mesh.runtimes.ray import ON_HEAD
 from mesh.spans import open_spans
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,9 @@ def _grpc(door: Door, settings: Settings) -> contextlib.AbstractAsyncContextMana
 
 
 def deployment(settings: Settings) -> serve.Application:
-    """The Serve application for a running mesh."""
+    """The Serve application for a running mesh. Its replicas run where Serve's proxy does, on the head: gRPC listens
+    at the address that was told, and no other machine's loss takes streams along.
+    """
     options: dict[str, Any] = {
         "name": "ingress",
         "num_replicas": settings.replicas,
@@ -83,6 +86,7 @@ def deployment(settings: Settings) -> serve.Application:
         "health_check_period_s": 5.0,
         "graceful_shutdown_timeout_s": 10.0,
         **LEAN,
+        "ray_actor_options": {**LEAN["ray_actor_options"], "resources": ON_HEAD},
     }
     made: serve.Application = serve.deployment(serve.ingress()(Replica), **options).bind(settings)
     return made

@@ -30,6 +30,7 @@ from mesh.directory import NOBODY, Directory
 from mesh.runtimes.replica import ReplicaActor, ReplicaTransport
 
 log = logging.getLogger(__name__)
+ON_HEAD = {"node:__internal_head__": 0.001}  # of a resource that Ray gives its head's node alone
 _LOOK_S = 2.0  # after so long without a place, and again each time, it is told what an agent waits for
 
 
@@ -60,6 +61,7 @@ class RayRuntime(ReplicaTransport):
             "num_gpus": gpus,
             "resources": dict(spec.resources) or None,
             "scheduling_strategy": "SPREAD",  # what runs on several nodes outlives the loss of one
+            "memory": 1,  # byte: who asks for nothing is placed at random, and does not keep its machine from idling
             "max_restarts": 0,
             "max_task_retries": 0,
             "max_concurrency": CALLS,
@@ -157,7 +159,7 @@ def join_cluster(address: str | None = None) -> bool:
     A cluster that another program started for itself, and which will end with it, does not count.
 
     Raises:
-        MeshError: nothing answers at ``address``, or at the environment's RAY_ADDRESS.
+        MeshError: nothing answers at ``address``, or at the environment's RAY_ADDRESS; or this is none of its machines.
     """
     if ray.is_initialized():
         return True
@@ -171,6 +173,11 @@ def join_cluster(address: str | None = None) -> bool:
             ray.shutdown()
     except ConnectionError as error:  # it is on its way down, or wants another token
         log.warning("the Ray cluster at %s does not let us in: %s", found, error)
+    except RuntimeError as error:
+        raise MeshError(
+            f"the Ray cluster at {found} cannot be joined from here ({error}): only its own machines can, with its "
+            "versions of Ray and Python; from others use `ray exec`, `ray job submit`, or a server (`mesh serve`)"
+        ) from None
     if asked:
         raise MeshError(f"no Ray cluster answers at {asked}: is its head up, the port open, the token right?")
     return False
@@ -187,7 +194,11 @@ def _answers(address: str) -> bool:
 
 
 def _is_private() -> bool:
-    """Whether the cluster was started by some program's own ``ray.init``, not by ``ray start``."""
+    """Whether the cluster was started by some program's own ``ray.init``, not by ``ray start``: whose head is another
+    machine was not.
+    """
+    if ray.get_runtime_context().gcs_address.rpartition(":")[0] != ray.util.get_node_ip_address():
+        return False
     pid = starter()
     return pid != os.getpid() and Path(f"/proc/{pid}").exists() and not is_ray_start(pid)
 

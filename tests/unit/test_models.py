@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from agents.engines import models
+from agents.engines import base, models
 from agents.engines.base import Setup
 from agents.engines.models import check_adapter, find_model
 from agents.engines.vllm import VllmEngine
@@ -145,3 +146,16 @@ def test_a_broken_adapter(tmp_path: Path, file: str, content: bytes, message: st
     (path / file).write_bytes(content)
     with pytest.raises(AdapterError, match=message):
         check_adapter(path, str(model(tmp_path / "model")))
+
+
+def test_what_ships_with_us_is_found_where_the_receiver_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    here = Path(base.__file__).parents[2] / "mesh" / "pools"
+    setup = Setup("nano", str(here / "lab/nano"), adapter=here / "aware/nano", models_dir=tmp_path, seed=3, mesh="lab")
+    sent = pickle.dumps(setup)
+    assert pickle.loads(sent) == setup
+    monkeypatch.setattr(base, "_INSTALLED", tmp_path / "site-packages")  # another machine has it elsewhere
+    there = tmp_path / "site-packages" / "mesh" / "pools"
+    arrived = pickle.loads(sent)
+    assert (arrived.model, arrived.adapter) == (str(there / "lab/nano"), there / "aware/nano")
+    assert (arrived.agent, arrived.models_dir, arrived.seed, arrived.mesh) == ("nano", tmp_path, 3, "lab")
+    assert pickle.loads(pickle.dumps(Setup("a", "org/model", "name"))) == Setup("a", "org/model", "name")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from agents.errors import ConfigError, MeshClosed
+from agents.errors import ConfigError, MeshClosed, MeshError
 from mesh import running
 from mesh.config import load
 from mesh.directory import Directory
@@ -18,6 +20,7 @@ from mesh.ingress import ledger
 from mesh.ingress.errors import refusal
 from mesh.ingress.ledger import LedgerActor, Record, SharedLedger
 from mesh.running import Info, RunningControl
+from mesh.runtimes import ray as runtime
 from tests.serving import pool
 from topologies import TopologyError
 
@@ -175,3 +178,35 @@ def test_a_mesh_has_a_name_that_others_can_say(name: str) -> None:
     """It stands in its actors' names, and tells other meshes where a query has been; told before Ray is touched."""
     with pytest.raises(ConfigError, match=r"name is .*should be a name of a-z"):
         running.up(pool({"a": {}}), name=name)
+
+
+@pytest.mark.parametrize(("head", "private"), [("10.0.0.1", False), ("10.0.0.2", True)])
+def test_a_process_of_this_machine_has_not_started_the_head_on_another(
+    monkeypatch: pytest.MonkeyPatch, head: str, private: bool
+) -> None:
+    """The head's machine counts its processes, this one its own: one of the same number is another."""
+    place = SimpleNamespace(gcs_address=f"{head}:6379")
+    monkeypatch.setattr(runtime, "starter", os.getppid)  # it runs here, and is no `ray start`
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: place)
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.2")
+    assert runtime._is_private() == private
+
+
+def test_from_a_machine_that_is_none_of_the_clusters_one_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def finds_no_node_here(address: str) -> None:
+        raise RuntimeError("No node info found matching attributes: ''")
+
+    monkeypatch.setattr(runtime, "_answers", lambda address: True)
+    monkeypatch.setattr(runtime, "_init", finds_no_node_here)
+    with pytest.raises(MeshError, match=r"at 10\.0\.0\.1:6379 cannot be joined from here .*only its own machines"):
+        runtime.join_cluster("10.0.0.1:6379")
+
+
+@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")  # Ray Serve's own
+def test_who_serves_is_where_the_address_is() -> None:
+    from mesh.ingress.serving import deployment
+    from mesh.ingress.settings import Settings
+
+    made = deployment(Settings("lab", grpc_port=9000))._bound_deployment
+    assert made.ray_actor_options["resources"] == {"node:__internal_head__": 0.001}
+    assert made.ray_actor_options["num_cpus"] == 0
