@@ -227,7 +227,7 @@ def _stream(server: Server, case: Case) -> Try:
                         if case.leaves:
                             break
     except openai.APIError as error:
-        clear = _is_clear(error) and _in_time(case, harmed)
+        clear = _is_clear(error) and in_time(case, harmed)
         return Try("error" if clear else "unclear", time.monotonic() - began, _told(error))
     except (httpx.HTTPError, MeshError) as error:
         return Try("unclear", time.monotonic() - began, _told(error))
@@ -250,14 +250,14 @@ def ended(case: Case, chunks: Sequence[Any], harmed: Sequence[int], seconds: flo
     if text != ANSWER or chunks[-1].choices[0].finish_reason != "stop":
         return Try("unclear", seconds, f"another text: {text!r}")
     agents = [hop["agent"] for hop in chunks[-1].model_extra["mesh"]["path"]]
-    if not _in_time(case, harmed):
+    if not in_time(case, harmed):
         return Try("unclear", seconds, f"harm was done after {list(harmed)} pieces, not {case.after}")
     if "first" not in agents and case.harm is not Server.kill_replica:  # whose client may have asked again
         return Try("unclear", seconds, "the agent that was to go wrong was not asked")
     return Try("continued" if case.after and len(agents) > 1 else "answered", seconds)
 
 
-def _in_time(case: Case, harmed: Sequence[int]) -> bool:
+def in_time(case: Case, harmed: Sequence[int]) -> bool:
     """Whether what was to go wrong went wrong, and when it should."""
     return case.harm is None or list(harmed) == [case.after]
 
