@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,6 +63,19 @@ async def test_sides_take_turns_and_no_more_are_asked_than_may_be() -> None:
     assert {name: len(each.timings) for name, each in found.items()} == {"a": 8, "b": 8}
     assert {name: len(each.seconds) for name, each in found.items()} == {"a": 2, "b": 2}
     assert most == 2
+
+
+async def test_each_turn_begins_after_a_rest() -> None:
+    began: list[float] = []
+
+    async def ask() -> Timing:
+        began.append(time.monotonic())
+        return Timing(0.1, 0.2, "a")
+
+    await in_turns({"a": ask, "b": ask}, 2, 1, 1, rest_s=0.05)
+    gaps = [after - before for before, after in itertools.pairwise(began)]
+    assert len(gaps) == 5  # one each to warm up, two turns each
+    assert min(gaps[1:]) >= 0.05
 
 
 async def _turn() -> None:
