@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -118,8 +118,8 @@ class Server:
 
     def recover(self) -> None:
         """Wait until what the next try needs is up again. Raises MeshError where that does not come."""
-        if not until(lambda: self.idle() and len(replicas()) >= ENOUGH, 60):
-            raise MeshError(f"the server does not recover: {self.agent()}, {len(replicas())} replicas")
+        if not until(lambda: self.idle() and len(list(replicas())) >= ENOUGH, 60):
+            raise MeshError(f"the server does not recover: {self.agent()}, {len(list(replicas()))} replicas")
         if self.agent()["deaths"] >= LIVES:
             self.mesh.remove_agent("first")
             self.mesh.add_agent(FIRST)
@@ -130,24 +130,30 @@ class Server:
         os.kill(next(row["pid"] for row in self.mesh.status() if row["agent"] == "first"), signal.SIGKILL)
 
     def kill_replica(self) -> None:
-        """``kill -9`` for the replica that has a stream in hand."""
-        (busy,) = [pid for pid, running in replicas().items() if running]  # one stream is under way
-        os.kill(busy, signal.SIGKILL)
+        """``kill -9`` for the replica that has a stream in hand. Raises MeshError where none has."""
+        busy = (pid for pid, running in replicas() if running)  # one stream is under way
+        if (pid := next(busy, None)) is None:
+            raise MeshError("no replica has the stream in hand")
+        os.kill(pid, signal.SIGKILL)
 
 
-def replicas() -> dict[int, int]:
-    """The server's replicas that answer: process id -> requests in hand."""
+def replicas(within_s: float = 1.0) -> Iterator[tuple[int, int]]:
+    """The server's replicas as they answer, those that start later not among them: process id, requests in hand."""
     import ray
 
-    found = {}
+    asked = []
     for actor in ray.util.list_named_actors(all_namespaces=True):
         if actor["name"].startswith("SERVE_REPLICA::mesh#"):
-            with contextlib.suppress(ValueError, ray.exceptions.RayError):
+            with contextlib.suppress(ValueError):
                 replica = ray.get_actor(actor["name"], namespace=actor["namespace"])
-                told = replica.__ray_call__.remote(lambda self: os.getpid()), replica.get_num_ongoing_requests.remote()
-                pid, running = ray.get(list(told), timeout=5)
-                found[pid] = running
-    return found
+                asked.append(replica.__ray_call__.remote(lambda self: (os.getpid(), self.get_num_ongoing_requests())))
+    end = time.monotonic() + within_s
+    while asked:
+        done, asked = ray.wait(asked, timeout=max(end - time.monotonic(), 0.0))
+        if not done:
+            return
+        with contextlib.suppress(ray.exceptions.RayError):
+            yield ray.get(done[0])
 
 
 CASES = (
@@ -221,8 +227,9 @@ def _stream(server: Server, case: Case) -> Try:
                         if case.leaves:
                             break
     except openai.APIError as error:
-        return Try("error" if _is_clear(error) else "unclear", time.monotonic() - began, _told(error))
-    except httpx.HTTPError as error:
+        clear = _is_clear(error) and in_time(case, harmed)
+        return Try("error" if clear else "unclear", time.monotonic() - began, _told(error))
+    except (httpx.HTTPError, MeshError) as error:
         return Try("unclear", time.monotonic() - began, _told(error))
     finally:
         early.join()
@@ -243,11 +250,16 @@ def ended(case: Case, chunks: Sequence[Any], harmed: Sequence[int], seconds: flo
     if text != ANSWER or chunks[-1].choices[0].finish_reason != "stop":
         return Try("unclear", seconds, f"another text: {text!r}")
     agents = [hop["agent"] for hop in chunks[-1].model_extra["mesh"]["path"]]
-    if case.harm is not None and list(harmed) != [case.after]:
+    if not in_time(case, harmed):
         return Try("unclear", seconds, f"harm was done after {list(harmed)} pieces, not {case.after}")
     if "first" not in agents and case.harm is not Server.kill_replica:  # whose client may have asked again
         return Try("unclear", seconds, "the agent that was to go wrong was not asked")
     return Try("continued" if case.after and len(agents) > 1 else "answered", seconds)
+
+
+def in_time(case: Case, harmed: Sequence[int]) -> bool:
+    """Whether what was to go wrong went wrong, and when it should."""
+    return case.harm is None or list(harmed) == [case.after]
 
 
 def _is_clear(error: openai.APIError) -> bool:

@@ -137,12 +137,19 @@ async def load(ask: Ask, count: int, concurrency: int, into: Load) -> None:
     into.seconds.append(time.perf_counter() - began)
 
 
-async def in_turns(sides: Mapping[str, Ask], count: int, concurrency: int, turn: int) -> dict[str, Load]:
-    """``count`` streams of each side, in whole turns of ``turn``, after one to warm up; who begins alternates."""
+async def in_turns(
+    sides: Mapping[str, Ask], count: int, concurrency: int, turn: int, rest_s: float = 0.0
+) -> dict[str, Load]:
+    """``count`` streams of each side, in whole turns of ``turn``, after one to warm up; who begins alternates.
+
+    Args:
+        rest_s: before each turn, where a side goes on using the machine for a while after its own.
+    """
     for ask in sides.values():
         await load(ask, turn, concurrency, Load())
     found = {name: Load() for name in sides}
     for number in range(-(-count // turn)):
         for name in list(sides)[:: 1 if number % 2 else -1]:
+            await asyncio.sleep(rest_s)
             await load(sides[name], turn, concurrency, found[name])
     return found

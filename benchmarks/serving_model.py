@@ -31,6 +31,7 @@ MODEL, HUB = "smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct"
 CONCURRENCY = (1, 4, 16)
 CONTEXT = 2048
 START_S = 300.0
+REST_S = 1.0  # vLLM's workers spin for a while after their last step
 PROMPTS = [  # such that the answers are long
     f"Write a long story about a {who} who finds a {what}. Begin with the morning."
     for who, what in itertools.product(("sailor", "baker", "doctor", "child"), ("map", "key", "letter", "mirror"))
@@ -74,10 +75,11 @@ def measure(count: int, tokens: int, profile: bool, models_dir: Path | None = No
                     for name, to in (("mesh", url), ("bare", url + path), ("vllm", other))
                 }
                 levels = {
-                    level: await in_turns(sides, max(count, 8 * level), level, max(4, level)) for level in CONCURRENCY
+                    level: await in_turns(sides, max(count, 8 * level), level, max(4, level), REST_S)
+                    for level in CONCURRENCY
                 }
                 steps = {"actor": _through_ray(actor, tokens), **sides}
-                return levels, await in_turns(steps, count, 1, 4) if profile else {}
+                return levels, await in_turns(steps, count, 1, 4, REST_S) if profile else {}
 
         levels, steps = asyncio.run(measured())
     return {

@@ -26,16 +26,11 @@ from agents.errors import AdapterError, AgentDied, BudgetExceeded, ConfigError, 
 from agents.prompts import REFUSAL
 from mesh.ingress import mesh_pb2 as pb
 from mesh.ingress.gateway import Gateway, Passed
-from mesh.ingress.grpc_client import PING_MS, check_target, credentials, unpacked
+from mesh.ingress.grpc_client import OPTIONS, check_target, credentials, unpacked
 from mesh.ingress.mesh_pb2_grpc import MeshStub
 from mesh.ingress.names import MESH
 from mesh.ingress.tls import ClientTLS
 
-_OPTIONS = (
-    ("grpc.keepalive_time_ms", PING_MS),
-    ("grpc.keepalive_timeout_ms", PING_MS // 2),
-    ("grpc.max_reconnect_backoff_ms", 2_000),  # else one that was away for long stays away for minutes
-)
 _ENDS: dict[str, type[Exception]] = {"context_length_exceeded": QueryTooLong, "budget_exceeded": BudgetExceeded}
 
 
@@ -77,9 +72,9 @@ class RemoteMesh:
         if key:
             self._metadata = (("authorization", f"Bearer {key}"),)
         if tls:
-            self._channel = grpc.aio.secure_channel(self.target, credentials(tls), _OPTIONS)
+            self._channel = grpc.aio.secure_channel(self.target, credentials(tls), OPTIONS)
         else:
-            self._channel = grpc.aio.insecure_channel(self.target, _OPTIONS)
+            self._channel = grpc.aio.insecure_channel(self.target, OPTIONS)
         return Capabilities(self.context, logprobs=False, scores=False)
 
     async def generate(self, request: msg.Request) -> AsyncIterator[msg.Piece]:

@@ -17,6 +17,11 @@ from mesh.ingress.tls import ClientTLS
 
 KEY = "MESH_API_KEY"
 PING_MS = 20_000  # how often whoever waits for an answer looks whether the server is still there
+OPTIONS = (  # of a channel
+    ("grpc.keepalive_time_ms", PING_MS),
+    ("grpc.keepalive_timeout_ms", PING_MS // 2),
+    ("grpc.max_reconnect_backoff_ms", 2_000),  # else one that was away for long stays away for minutes
+)
 _REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 _ERRORS: dict[Any, type[MeshError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: QueryError,
@@ -42,7 +47,10 @@ class Remote:
         check_target("grpc", target)
         key = key or os.environ.get(KEY)
         self._target, self._metadata = target, (("authorization", f"Bearer {key}"),) if key else ()
-        self._channel = grpc.secure_channel(target, credentials(tls)) if tls else grpc.insecure_channel(target)
+        if tls:
+            self._channel = grpc.secure_channel(target, credentials(tls), OPTIONS)
+        else:
+            self._channel = grpc.insecure_channel(target, OPTIONS)
         self._stub = MeshStub(self._channel)
 
     def __enter__(self) -> Remote:

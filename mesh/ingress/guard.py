@@ -20,9 +20,9 @@ from agents.errors import MeshError
 from mesh.ingress.door import Door, log_fault
 from mesh.ingress.errors import Refused, refusal
 from mesh.ingress.keys import bearer
+from mesh.ingress.limits import ASKING
 from mesh.ingress.settings import is_loopback
 
-ASKING = ("/v1/chat/completions", "/v1/completions")  # what counts against a key's rate
 OPEN = ("/", "/healthz", "/readyz", "/openapi.json")  # for whom has no key: nothing is told there
 _UNREAD = (408, 413)  # said before all of the body has arrived
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")

@@ -12,6 +12,7 @@ from agents.errors import ConfigError
 
 Most: TypeAlias = Annotated[int, Field(ge=1, le=2**31)]
 Seconds: TypeAlias = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+ASKING = ("/v1/chat/completions", "/v1/completions")  # what counts against a key's rate
 
 
 class Limits(BaseModel):

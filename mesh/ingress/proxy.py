@@ -1,5 +1,5 @@
 """What becomes of Serve's HTTP proxy, which is told by its environment to ask us before it listens: it waits for nobody
-for ever (``patience``), and says so when a replica dies (``ending``).
+for ever (``patience``), and asks another or says so when a replica dies (``ending``).
 """
 
 from __future__ import annotations
@@ -23,5 +23,6 @@ def environment(limits: Limits) -> dict[str, str]:
 
 def prepare() -> list[Middleware]:
     """What Serve calls in that process, and puts around its application."""
-    patience.install(Limits.model_validate_json(os.environ[_LIMITS]))
-    return [Middleware(Ending)]
+    limits = Limits.model_validate_json(os.environ[_LIMITS])
+    patience.install(limits)
+    return [Middleware(Ending, most=limits.body_bytes)]

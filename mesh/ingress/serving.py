@@ -84,6 +84,7 @@ def deployment(settings: Settings) -> serve.Application:
         "num_replicas": settings.replicas,
         "max_ongoing_requests": CALLS,
         "health_check_period_s": 5.0,
+        "health_check_timeout_s": 10.0,  # three in a row, and a replica that no longer moves is ended
         "graceful_shutdown_timeout_s": 10.0,
         **LEAN,
         "ray_actor_options": {**LEAN["ray_actor_options"], "resources": ON_HEAD},

@@ -200,21 +200,28 @@ def test_one_server_a_cluster(server: Server, tmp_path: Path) -> None:
     assert httpx.get(f"{server.url}/v1/mesh", timeout=30).json()["last"]
 
 
-def test_a_replica_that_is_killed_takes_nothing_along_but_its_own_streams(
+def test_a_replica_that_is_killed_takes_nothing_along_but_streams_that_had_begun(
     server: Server, client: openai.OpenAI
 ) -> None:
-    """Those end with an error, but properly; others go on, it comes back, and traces of what it answered stay."""
+    """Those end with an error, but properly; others go on, what had not begun is answered by the other replica, that
+    one comes back, and traces of what it answered stay.
+    """
     replies = [client.chat.completions.create(model="c", messages=MESSAGES).id for _ in range(8)]
-    ended: list[str] = []
-    streams = [threading.Thread(target=stream_to_its_end, args=(server, ended)) for _ in range(8)]
-    for stream in streams:
-        stream.start()
-    assert until(lambda: rows(server)["b"]["engine_running"] == 8)
+    ended, answered, over_grpc = list[str](), list[str](), list[str]()
+    threads = [threading.Thread(target=stream_to_its_end, args=(server, ended)) for _ in range(8)]
+    threads += [threading.Thread(target=whole_answer, args=(server, answered)) for _ in range(8)]
+    threads += [threading.Thread(target=stream_over_grpc, args=(server, over_grpc)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    assert until(lambda: rows(server)["b"]["engine_running"] == 24)
     victim = replicas()[0]
     os.kill(victim, signal.SIGKILL)
-    for stream in streams:
-        stream.join(30)
+    for thread in threads:
+        thread.join(30)
     assert ended == ["data: [DONE]"] * 8
+    assert answered == [WORDS] * 8
+    assert len(over_grpc) == 8
+    assert set(over_grpc) <= {WORDS, "UNAVAILABLE"}
     assert until(lambda: rows(server)["b"]["engine_running"] == 0)
     assert all(httpx.get(f"{server.url}/v1/mesh/trace/{reply}").status_code == 200 for reply in replies)
     assert until(lambda: len(replicas()) == 2 and victim not in replicas(), 60)
@@ -239,6 +246,23 @@ def stream_to_its_end(server: Server, ended: list[str]) -> None:
             ended.append([line for line in answer.iter_lines() if line][-1])
     except httpx.TransportError as error:
         ended.append(type(error).__name__)
+
+
+def whole_answer(server: Server, answered: list[str]) -> None:
+    """What ``b`` says to a client that does not ask again by itself, or what it gets instead."""
+    body = {"model": "b", "messages": MESSAGES}
+    answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+    answered.append(answer.json()["choices"][0]["message"]["content"] if answer.status_code == 200 else answer.text)
+
+
+def stream_over_grpc(server: Server, ended: list[str]) -> None:
+    """The text of ``b``, or the status with which it broke off."""
+    asked = pb.Query(messages=[pb.Message(role="user", content="count")], model="b")
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        try:
+            ended.append("".join(piece.text for piece in MeshStub(channel).AskStream(asked)))
+        except grpc.RpcError as error:
+            ended.append(error.code().name)
 
 
 def test_many_streams_at_once(server: Server) -> None:

@@ -20,14 +20,26 @@ from mesh.ingress.proxy import CALLBACK, environment
 SSE = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
 
-def client(*messages: dict[str, Any]) -> httpx.AsyncClient:
-    """Asks a proxy whose replica sends these messages and no more."""
+class Replicas:
+    """Behind a proxy: each in turn reads ``reads`` messages, sends those that it is given, and no more."""
 
-    async def replica(scope: Any, receive: Any, send: Any) -> None:
-        for message in messages:
+    def __init__(self, *lives: list[dict[str, Any]], reads: int = 1) -> None:
+        self.lives, self.reads = list(lives), reads
+        self.heard: list[list[Any]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.heard.append([await receive() for _ in range(self.reads)])
+        for message in self.lives.pop(0):
             await send(message)
 
-    return httpx.AsyncClient(transport=httpx.ASGITransport(Ending(replica)), base_url="http://test")
+
+def client(*messages: dict[str, Any]) -> httpx.AsyncClient:
+    """Asks a proxy all of whose replicas send these messages and no more."""
+    return asking(Replicas(list(messages), list(messages)))
+
+
+def asking(replicas: Replicas, most: int = 1000) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(Ending(replicas, most)), base_url="http://test")
 
 
 def start(headers: Any = SSE) -> dict[str, Any]:
@@ -38,7 +50,7 @@ def body(text: bytes, more: bool = True) -> dict[str, Any]:
     return {"type": "http.response.body", "body": text, "more_body": more}
 
 
-async def test_without_a_response_it_says_to_ask_again() -> None:
+async def test_without_a_response_of_two_replicas_it_says_to_ask_again() -> None:
     async with client() as asking:
         answer = await asking.get("/")
     assert answer.status_code == 503
@@ -46,6 +58,66 @@ async def test_without_a_response_it_says_to_ask_again() -> None:
     assert answer.json()["error"]["code"] == "replica_lost"
     assert answer.headers["retry-after"] == "1"
     assert "x-should-retry" not in answer.headers
+
+
+WHOLE = [start([]), body(b"{}", more=False)]
+CHAT = "/v1/chat/completions"
+
+
+async def test_when_a_replica_has_said_nothing_another_is_asked_the_same() -> None:
+    replicas = Replicas([], WHOLE)
+    async with asking(replicas) as client:
+        answer = await client.post(CHAT, content=b"question")
+    assert (answer.status_code, answer.text) == (200, "{}")
+    assert replicas.heard == [[{"type": "http.request", "body": b"question", "more_body": True}]] * 2
+
+
+async def test_what_has_come_is_heard_again_and_then_what_comes() -> None:
+    sent: list[Any] = []
+    parts = iter([{"type": "http.request", "body": part, "more_body": True} for part in (b"a", b"b", b"c")])
+
+    class Second(Replicas):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            self.reads += 1
+            await super().__call__(scope, receive, send)
+
+    async def receive() -> Any:
+        return next(parts)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    replicas = Second([], WHOLE)
+    await Ending(replicas, 1000)({"type": "http", "method": "POST", "path": CHAT, "headers": []}, receive, send)
+    assert [[message["body"] for message in heard] for heard in replicas.heard] == [[b"a", b"b"], [b"a", b"b", b"c"]]
+    assert sent == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [
+        ("/v1/mesh/agents", 1000),  # it may have been done
+        (CHAT, 7),  # not all of the question is kept
+    ],
+)
+async def test_nobody_else_is_asked_where_that_may_do_harm_or_cannot_be_done(path: str, most: int) -> None:
+    replicas = Replicas([], WHOLE)
+    async with asking(replicas, most) as client:
+        answer = await client.post(path, content=b"question")
+    assert answer.json()["error"]["code"] == "replica_lost"
+    assert len(replicas.heard) == 1
+
+
+async def test_nobody_else_is_asked_for_a_client_that_has_gone() -> None:
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        pass
+
+    replicas = Replicas([], WHOLE)
+    await Ending(replicas, 1000)({"type": "http", "method": "POST", "path": CHAT, "headers": []}, receive, send)
+    assert len(replicas.heard) == 1
 
 
 async def test_a_stream_that_broke_off_ends_with_an_error_and_properly() -> None:
@@ -77,7 +149,8 @@ async def test_half_a_body_that_is_no_stream_gets_nothing_behind_it() -> None:
         await send(start([(b"content-type", b"application/json")]))
         await send(body(b"{"))
 
-    await Ending(replica)({"type": "http"}, send, send)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    await Ending(replica, 1000)(scope, send, send)
     assert sent[-1] == body(b"{")
 
 
@@ -88,6 +161,6 @@ def test_the_proxy_finds_what_it_must_do_by_its_environment(monkeypatch: pytest.
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     prepared = pkgutil.resolve_name(told[CALLBACK])()
-    assert [each.cls for each in prepared] == [Ending]
+    assert [(each.cls, each.kwargs) for each in prepared] == [(Ending, {"most": 1_000_000})]
     assert auto.AutoHTTPProtocol is Impatient
     assert Impatient.limits.header_s == 3

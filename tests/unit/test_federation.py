@@ -15,10 +15,11 @@ import grpc
 import pytest
 
 from agents.engines.base import Setup
-from agents.errors import BudgetExceeded, ConfigError, DeadlineExceeded, NoAgentLeft, QueryTooLong
+from agents.errors import BudgetExceeded, ConfigError, DeadlineExceeded, MeshClosed, NoAgentLeft, QueryTooLong
 from agents.messages import Hop, Message, Piece, Reply, Request
 from benchmarks.served import free_port
 from mesh import Mesh
+from mesh.ingress import grpc_client
 from mesh.ingress import mesh_pb2 as pb
 from mesh.ingress.errors import Refused
 from mesh.ingress.federation import RemoteMesh
@@ -173,6 +174,24 @@ def test_one_that_falls_silent_has_stalled(slow: Elsewhere) -> None:
         assert isinstance(reply, Reply)
         assert [hop[1:] for hop in told(reply) if hop[0] == "paris"] == [("failed", "stalled")]
         assert until(lambda: idle(slow))
+
+
+def test_a_client_does_not_wait_for_one_that_has_fallen_silent(
+    slow: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon = [("grpc.keepalive_time_ms", 500), ("grpc.keepalive_timeout_ms", 500)]
+    assert {name for name, _ in soon} < {name for name, _ in grpc_client.OPTIONS}
+    monkeypatch.setattr(grpc_client, "OPTIONS", soon)
+    with grpc_client.Remote(slow.target) as remote:
+        stream = remote.stream("count")
+        next(stream)
+        slow.process.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(MeshClosed):
+                list(stream)
+        finally:
+            slow.process.send_signal(signal.SIGCONT)
+    assert until(lambda: idle(slow))
 
 
 def test_nobody_left(there: Elsewhere) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import json
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from agents.errors import MeshError
 from benchmarks import faults, serving, serving_model, streams
 from benchmarks.faults import Try
 from benchmarks.http_load import Load, Lost, Timing, in_turns, load, quantiles
+from mesh.ingress.ending import LOST
+from tests import fake_openai
+from tests.fake_openai import endpoint, streaming
 
 
 def side(rps: float, first: float, end: float, tokens: float = 0.0) -> dict[str, Any]:
@@ -55,6 +63,19 @@ async def test_sides_take_turns_and_no_more_are_asked_than_may_be() -> None:
     assert {name: len(each.timings) for name, each in found.items()} == {"a": 8, "b": 8}
     assert {name: len(each.seconds) for name, each in found.items()} == {"a": 2, "b": 2}
     assert most == 2
+
+
+async def test_each_turn_begins_after_a_rest() -> None:
+    began: list[float] = []
+
+    async def ask() -> Timing:
+        began.append(time.monotonic())
+        return Timing(0.1, 0.2, "a")
+
+    await in_turns({"a": ask, "b": ask}, 2, 1, 1, rest_s=0.05)
+    gaps = [after - before for before, after in itertools.pairwise(began)]
+    assert len(gaps) == 5  # one each to warm up, two turns each
+    assert min(gaps[1:]) >= 0.05
 
 
 async def _turn() -> None:
@@ -153,6 +174,37 @@ def test_how_a_stream_ended(case: str, agents: list[str], harmed: list[int], out
     assert faults.ended(played, chunks, harmed, 1.5).outcome == outcome
     assert faults.ended(played, chunks[1:], harmed, 1.5).outcome == "unclear"
     assert faults.ended(played, chunks[:2], harmed, 1.5).outcome == "unclear"
+
+
+def no_replica(server: faults.Server) -> None:
+    raise MeshError("no replica has the stream in hand")
+
+
+@pytest.mark.parametrize(
+    ("then", "harm", "outcome"),
+    [
+        ("hang", lambda server: None, "hung"),
+        ("hang", no_replica, "unclear"),  # the benchmark's own failure is no hang
+        ("error", lambda server: None, "error"),
+        ("error", None, "error"),
+        ("early", no_replica, "unclear"),
+    ],
+)
+async def test_what_is_called_a_hang(then: str, harm: Any, outcome: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "PATIENCE_S", 3.0)
+    told = [json.dumps(LOST.body)] if then == "error" else []
+    case = faults.Case("harmed", "hello", harm, after=2)
+    async with endpoint(streaming(*[fake_openai.chunk("word ")] * 3, *told, then=then)) as fake:
+        server = faults.Server(fake.url.removesuffix("/v1"), mesh=None)  # type: ignore[arg-type]
+        assert (await asyncio.to_thread(faults.attempt, server, case)).outcome == outcome
+
+
+def test_an_error_counts_only_where_the_harm_was_done_in_time() -> None:
+    before, during = (each for each in faults.CASES if each.harm is faults.Server.kill_replica)
+    assert faults.in_time(before, [0])
+    assert faults.in_time(during, [faults.SEEN])
+    assert not faults.in_time(before, [1])
+    assert not faults.in_time(before, [])
 
 
 def test_streams_are_open_from_their_first_token_to_their_end() -> None:

@@ -1,0 +1,168 @@
+"""Answers of many queries over one long poll."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from agents.messages import Key
+from mesh.runtimes import polling
+from mesh.runtimes.polling import Poller, Polls
+
+Q1, Q2, Q3 = ("q1", 1), ("q2", 1), ("q3", 1)
+
+
+class Replica:
+    """Answers come when a test says so."""
+
+    def __init__(self) -> None:
+        self.polls = Polls(self.pull, lambda: self.now)
+        self.asked: list[tuple[Key, int]] = []
+        self.answers: dict[Key, asyncio.Future[bytes]] = {}
+        self.calls = self.under_way = 0
+        self.now = 0.0
+
+    async def pull(self, key: Key, cursor: int, wait_s: float) -> bytes:
+        self.asked.append((key, cursor))
+        answer = self.answers[key] = asyncio.get_running_loop().create_future()
+        try:
+            return await asyncio.wait_for(answer, wait_s)
+        except TimeoutError:
+            return b"nothing yet"
+
+    def caller(self, name: str = "caller") -> Poller:
+        async def poll(asks: bytes, wait_s: float) -> bytes:
+            self.calls, self.under_way = self.calls + 1, self.under_way + 1
+            try:
+                await asyncio.sleep(0)  # the way there
+                return await self.polls.poll(name, asks, wait_s)
+            finally:
+                self.under_way -= 1
+
+        return Poller(poll)
+
+    async def until_asked(self, *keys: Key) -> None:
+        async with asyncio.timeout(5):
+            while set(keys) - {key for key, each in self.answers.items() if not each.done()}:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+
+def pulls(poller: Poller, *keys: Key, cursor: int = 0, wait_s: float = 5.0) -> list[asyncio.Task[bytes]]:
+    return [asyncio.create_task(poller.pull(key, cursor, wait_s)) for key in keys]
+
+
+async def test_what_comes_together_takes_one_call() -> None:
+    replica = Replica()
+    poller = replica.caller()
+    for cursor in range(3):
+        asked = pulls(poller, Q1, Q2, Q3, cursor=cursor)
+        await replica.until_asked(Q1, Q2, Q3)
+        for key, answer in replica.answers.items():
+            answer.set_result(f"{key[0]} {cursor}".encode())
+        assert await asyncio.gather(*asked) == [f"q{number} {cursor}".encode() for number in (1, 2, 3)]
+    assert replica.asked == [(key, cursor) for cursor in range(3) for key in (Q1, Q2, Q3)]
+    assert replica.calls == 3
+
+
+async def test_one_that_comes_alone_waits_for_no_other_and_the_others_stay_asked() -> None:
+    replica = Replica()
+    poller = replica.caller()
+    first, second = pulls(poller, Q1, Q2)
+    await replica.until_asked(Q1, Q2)
+    replica.answers[Q1].set_result(b"one")
+    assert await first == b"one"
+    await asyncio.sleep(10 * polling.AGAIN_S)  # nobody wants anything more, and yet it polls on for the other
+    assert not second.done()
+    replica.answers[Q2].set_result(b"two")
+    assert await second == b"two"
+    assert replica.asked == [(Q1, 0), (Q2, 0)]  # each once
+    assert replica.calls == 2
+
+
+async def test_who_asks_later_does_not_wait_for_the_poll_before() -> None:
+    replica = Replica()
+    poller = replica.caller()
+    (first,) = pulls(poller, Q1)
+    await replica.until_asked(Q1)
+    (second,) = pulls(poller, Q2)
+    await replica.until_asked(Q2)
+    replica.answers[Q2].set_result(b"two")
+    assert await second == b"two"
+    replica.answers[Q1].set_result(b"one")
+    assert await first == b"one"
+
+
+async def test_an_answer_that_does_not_come_is_said_to_be_so() -> None:
+    replica = Replica()
+    (asked,) = pulls(replica.caller(), Q1, wait_s=0.02)
+    assert await asyncio.wait_for(asked, 5) == b"nothing yet"
+
+
+async def test_nobody_polls_for_who_has_gone() -> None:
+    replica = Replica()
+    poller = replica.caller()
+    gone, stays = pulls(poller, Q1, Q2, wait_s=0.2)
+    await replica.until_asked(Q1, Q2)
+    gone.cancel()
+    replica.answers[Q1].set_result(b"one")
+    replica.answers[Q2].set_result(b"two")
+    assert await stays == b"two"
+    await asyncio.sleep(10 * polling.AGAIN_S)
+    calls = replica.calls
+    await asyncio.sleep(0.3)
+    assert replica.calls == calls
+
+
+async def test_when_the_last_one_goes_no_call_is_left_under_way() -> None:
+    replica = Replica()
+    poller = replica.caller()
+    first, second = pulls(poller, Q1, Q2)
+    await replica.until_asked(Q1, Q2)
+    first.cancel()
+    await asyncio.sleep(0.01)
+    assert replica.under_way == 1
+    second.cancel()
+    await asyncio.sleep(0.01)
+    assert replica.under_way == 0
+
+
+async def test_callers_have_lines_of_their_own_and_who_is_gone_has_none() -> None:
+    replica = Replica()
+    (one,), (other,) = pulls(replica.caller("one"), Q1), pulls(replica.caller("other"), Q2)
+    await replica.until_asked(Q1, Q2)
+    replica.answers[Q2].set_result(b"two")
+    assert await other == b"two"
+    assert not one.done()
+    replica.answers[Q1].set_result(b"one")
+    assert await one == b"one"
+    replica.now = polling.LOST_S + 1
+    (third,) = pulls(replica.caller("third"), Q3)
+    await replica.until_asked(Q3)
+    assert set(replica.polls._lines) == {"third"}
+    third.cancel()
+
+
+@pytest.fixture
+def dead() -> Iterator[Any]:
+    async def poll(asks: bytes, wait_s: float) -> bytes:
+        raise ConnectionError("gone")
+
+    return Poller(poll)
+
+
+async def test_all_hear_of_a_replica_that_dies(dead: Poller) -> None:
+    told = await asyncio.gather(*pulls(dead, Q1, Q2), return_exceptions=True)
+    assert [type(each) for each in told] == [ConnectionError] * 2
+
+
+async def test_what_pulling_raises_is_heard() -> None:
+    async def pull(key: Key, cursor: int, wait_s: float) -> bytes:
+        raise ConnectionError("gone")
+
+    polls = Polls(pull)
+    (asked,) = pulls(Poller(lambda asks, wait_s: polls.poll("caller", asks, wait_s)), Q1)
+    with pytest.raises(ConnectionError):
+        await asked
