@@ -45,7 +45,8 @@ class Lesson(Struct, frozen=True):
     @property
     def peer(self) -> str | None:
         """To whom it was forwarded; None where to nobody, or one who failed."""
-        return self.after[0].agent if self.after and self.after[0].verdict != "failed" else None
+        first = next((hop for hop in self.after if hop.verdict != "cancelled"), None)
+        return first.agent if first is not None and first.verdict != "failed" else None
 
     @property
     def last(self) -> str:

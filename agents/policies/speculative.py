@@ -1,0 +1,54 @@
+"""Starting the next agent before this one has decided."""
+
+from __future__ import annotations
+
+from agents.errors import ConfigError
+from agents.policies.base import Answer, Ask, Decision, Draft, Look, View, pass_on
+from agents.policies.threshold import Reliability
+
+
+class Speculative(Reliability):
+    """The reliability rule on a draft: look; forward at once where that look is hopeless; else draft, and answer iff
+    the draft's own p is above ``(1 - alpha) ** gamma``. Where the look is in doubt the next agent begins meanwhile, and
+    is told to stop where this one's draft will do (speculative execution; AgentSwing runs branches side by side and
+    keeps one). So a query that is forwarded after all has not waited for the draft; what was begun in vain is paid for.
+
+    A look is hopeless where it says less than ``hopeless`` times the bar, and in doubt below ``doubt`` times it. With
+    ``doubt`` at ``hopeless`` nobody is ever started early. An agent whose profile tells how to read its draft goes by
+    that, others by the draft's likelihood.
+
+    Raises:
+        ConfigError: ``gamma`` is not a positive number, or a bound is out of order.
+    """
+
+    staged = True
+
+    def __init__(self, gamma: float = 0.5, hopeless: float = 0.0, doubt: float = 1.0) -> None:
+        super().__init__(gamma)
+        for name, value in (("hopeless", hopeless), ("doubt", doubt)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                raise ConfigError(f"policy speculative: {name} is {value!r}, it must be a number >= 0")
+        if doubt < hopeless:
+            raise ConfigError(f"policy speculative: doubt is {doubt!r}, it must be at least hopeless, {hopeless!r}")
+        self.hopeless, self.doubt = hopeless, doubt
+
+    def decide(self, view: View) -> Decision:
+        if not view.looked:
+            return Look()
+        if view.refused or view.confidence is None:
+            return pass_on(view)
+        bar = (1 - view.alpha) ** self.gamma
+        if view.draft is not None:
+            return Answer() if self._sure(view) > bar else pass_on(view)
+        if view.confidence < self.hopeless * bar:
+            return pass_on(view)
+        if view.neighbours and not view.aside and view.confidence < self.doubt * bar:
+            return Ask((view.neighbours[0].name,), Draft())
+        return Draft() if view.neighbours else Answer()
+
+    def _sure(self, view: View) -> float:
+        """How likely its draft is right."""
+        assert view.confidence is not None
+        if (profile := view.agent.profile) is not None:
+            return profile.once_both(profile.prior(view.text), view.confidence, view.drafted)
+        return view.confidence if view.drafted is None else view.drafted
