@@ -236,5 +236,3 @@ def _reported(event: msg.Rejected, name: str) -> tuple[msg.Hop, ...]:
     if event.reason == "cancelled" or any(hop.agent == name for hop in hops):
         return hops
     return (*hops, msg.Hop(name, "failed", reason=event.reason))
-
-

@@ -289,7 +289,9 @@ class Node(Together):
         self, turn: Turn, failure: msg.DraftFailed | msg.Rejected, now: float, out: list[msg.NodeCommand]
     ) -> None:
         """Our own engine is of no use for this query: whoever else there is must do."""
-        peers = self._peers(turn)
+        peers = () if turn.query.aside else self._peers(turn)
+        if peers and self._closes(turn, Forward(peers[0].name), now, out):
+            return
         if peers:
             self._forward(turn, peers[0].name, now, out)
         else:
