@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from agents import messages as msg
 from agents.names import agent_of
 from agents.offers import Offer, comes_to
-from agents.policies import Ask, Decision, Draft, Forward, Look
+from agents.policies import Ask, Decision, Draft, Forward, Look, Wait
 
 REPORT_S = 1.0  # who was told to stop has so long to say what it has spent
 
@@ -30,7 +30,8 @@ class Beside:
 
     ``mark`` is where that agent stands in the paths they were given, ``pending`` what each was lent (in full cost),
     ``held`` the whole answers that have come. ``closing`` is what was decided and waits until all who are not needed
-    have said what they spent, ``until`` when nobody is waited for any longer, ``late`` that this time has come.
+    have said what they spent, ``until`` when nobody is waited for any longer, ``late`` that this time has come,
+    ``quits`` that the query is given up once they have.
     """
 
     mark: int
@@ -39,11 +40,17 @@ class Beside:
     held: dict[str, msg.Accepted] = field(default_factory=dict)
     closing: Decision | None = None
     late: bool = False
+    quits: bool = False
 
     @property
     def lent(self) -> float:
         """What others may have spent, beyond what stands in the path."""
-        return fsum(self.pending.values()) + fsum(_last(answer).full_cost for answer in self.held.values())
+        spent = fsum(hop.full_cost for answer in self.held.values() for hop in self.lost(answer))
+        return fsum(self.pending.values()) + spent
+
+    def lost(self, answer: msg.Accepted) -> tuple[msg.Hop, ...]:
+        """What was done for an answer that is not taken."""
+        return (*answer.hops[self.mark + 1 :], replace(_last(answer), verdict="cancelled"))
 
     def votes(self, alpha: float) -> tuple[Offer, ...]:
         """What the answers that have come say."""
@@ -151,7 +158,9 @@ class Together:
     def _go_on(self, turn: Any, now: float, out: list[Any]) -> None:
         """Something has come that was waited for."""
         beside = turn.beside
-        if beside.closing is None:
+        if beside.quits and not beside.pending:
+            self._reject(turn, "cancelled", "", now, out)
+        elif beside.closing is None:
             if turn.stage == "waiting":
                 self._decide(turn, now, out)
         elif not beside.pending.keys() - {_peer(beside.closing)}:
@@ -174,7 +183,7 @@ class Together:
             return True
         taken = beside.held.pop(peer, None)
         for answer in beside.held.values():
-            turn.path += (replace(_last(answer), verdict="cancelled"),)
+            turn.path += beside.lost(answer)
             out.append(msg.Cancel(answer.agent, turn.query.key))
         beside.held.clear()
         beside.pending.clear()  # it is asked once more, as agents usually are
@@ -204,11 +213,24 @@ class Together:
             beside.late = True
             self._decide(turn, now, out)
 
+    def _quits(self, turn: Any, now: float, out: list[Any]) -> bool:
+        """Whether an agent that is told to stop waits until those it has asked itself have said what they spent."""
+        beside = turn.beside
+        if not turn.query.aside or beside is None or not beside.pending:
+            return False
+        if not beside.quits:
+            beside.quits, beside.closing, beside.until = True, Wait(), now + REPORT_S
+            self._free(turn, out)
+            out += [msg.Cancel(name, turn.query.key) for name in beside.pending]
+        return True
+
     def _dismiss(self, turn: Any, out: list[Any]) -> None:
         """The query is over here: nobody need work on it beside any more."""
-        if turn.beside is not None:
-            told = [*turn.beside.pending, *(answer.agent for answer in turn.beside.held.values())]
-            out += [msg.Cancel(name, turn.query.key) for name in told]
+        if (beside := turn.beside) is not None:
+            out += [msg.Cancel(name, turn.query.key) for name in beside.pending]
+            for answer in beside.held.values():
+                turn.path += beside.lost(answer)
+                out.append(msg.Cancel(answer.agent, turn.query.key))
             turn.beside = None
 
 

@@ -316,18 +316,20 @@ class Node(Together):
         self, turn: Turn, decision: Decision, peers: Sequence[msg.Card], now: float, out: list[msg.NodeCommand]
     ) -> None:
         query = turn.query
-        if isinstance(decision, AskOthers) and (turn.beside is not None or query.aside):
+        if isinstance(decision, AskOthers) and (turn.beside is not None or query.aside == "vote"):
             decision = decision.then or Decline()
         done = turn.looked if isinstance(decision, Look) else self.checker is None or turn.whole
         if isinstance(decision, Look | Draft) and done:
             decision = Answer()
         waits = isinstance(decision, WaitForOthers) and turn.beside is not None and bool(turn.beside.pending)
-        if waits or self._closes(turn, decision, now, out):
+        if waits:
             return
         if isinstance(decision, AskOthers):
             self._ask_beside(turn, decision, peers, now, out)
         elif query.aside and not isinstance(decision, Look | Draft | Answer):
             self._pass(turn, now, out)
+        elif self._closes(turn, decision, now, out):
+            return
         elif isinstance(decision, Look):
             self._look(turn, now, out)
         elif isinstance(decision, Draft):
@@ -464,6 +466,8 @@ class Node(Together):
             self._settled.pop(heapq.heappop(self._expiry)[1], None)
 
     def _give_up(self, turn: Turn, reason: str, now: float, out: list[msg.NodeCommand]) -> None:
+        if reason == "cancelled" and self._quits(turn, now, out):
+            return
         if turn.stage == "forwarding":
             out.append(msg.Cancel(turn.peer, turn.query.key))
         if turn.accepted:

@@ -20,7 +20,6 @@ from agents.messages import (
     End,
     Generate,
     Hop,
-    NodeCommand,
     PeerDown,
     Piece,
     Rejected,
@@ -258,19 +257,60 @@ def test_once_it_is_released_it_gives_what_it_has() -> None:
     assert kinds(bench.draft(Piece("-two", 1, finish="stop"))) == ["Emit", "End"]
 
 
-@pytest.mark.parametrize("rule", [RefusalPolicy, Speculative])
-def test_what_it_would_pass_on_it_keeps_until_it_is_released(rule: type[Policy]) -> None:
-    bench = Bench(rule(), FirstToken() if rule is Speculative else None)
+@pytest.mark.parametrize("rule", [RefusalPolicy(), Speculative(doubt=0)])
+def test_what_it_would_pass_on_it_keeps_until_it_is_released(rule: Policy) -> None:
+    bench = Bench(rule, FirstToken() if rule.staged else None)
     bench.node.checker = Likelihood()
-    bench.ask(aside="meanwhile")
-    unsure: list[NodeCommand] = (
-        bench(Scored(KEY, 0, Scores((math.log(0.9),), 20))) + bench.draft(Piece("so", 1, -3.0, 10, "stop"))
-        if rule is Speculative
-        else bench.draft(Piece("I don't know!", 4, None, 20, "stop"))
-    )
+    unsure = bench.ask(aside="meanwhile")
+    if rule.staged:
+        unsure += bench(Scored(KEY, 0, Scores((math.log(0.9),), 20)))
+        unsure += bench.draft(Piece("so", 1, -3.0, 10, "stop"))
+    else:
+        unsure += bench.draft(Piece("I don't know!", 4, None, 20, "stop"))
     assert "Route" not in kinds(unsure)
     assert not bench.node.running  # it takes nobody's place meanwhile
     assert one(bench(Asked(query())), Route).agent == "b"
+
+
+def nested() -> Bench:
+    """``z`` has asked ``a``, which has asked ``b``; ``a`` has looked: 20 tokens, full cost .02."""
+    bench = Bench(Speculative(hopeless=0.5), FirstToken())
+    bench.node.checker = Likelihood()
+    bench.ask(aside="meanwhile", path=(Hop("z", "refused", reason="meanwhile"),))
+    route = one(bench(Scored(KEY, 0, Scores((math.log(0.9),), 20))), Route)
+    assert (route.agent, route.query.aside) == ("b", "meanwhile")
+    assert [hop.agent for hop in route.query.path] == ["z", "a"]
+    return bench
+
+
+def test_whoever_began_early_has_the_next_one_begin_too() -> None:
+    bench = nested()
+    path = (Hop("y", "cancelled"), Hop("z", "refused", 0.1))
+    released = one(bench(Asked(query(path=path))), Route)
+    assert (released.agent, released.query.aside) == ("b", "")
+    assert [(hop.agent, hop.full_cost) for hop in released.query.path] == [("y", 0), ("z", 0), ("a", 0.02)]
+    bench = nested()
+    way = (Hop("z", "refused", reason="meanwhile"), Hop("a", "refused", reason="meanwhile"))
+    assert bench(accepted(way)) == []  # it keeps it until it is released
+    taken = one(bench(Asked(query(path=path))), Accepted)
+    assert (taken.agent, [hop.agent for hop in taken.hops]) == ("b", ["y", "z", "a"])
+
+
+def test_who_is_told_to_stop_says_what_all_behind_it_have_spent() -> None:
+    bench = nested()
+    assert bench(Cancelled(KEY)) == [Cancel("b", KEY)]
+    assert bench(Cancelled(KEY)) == []
+    rejected = one(bench(Rejected(KEY, "b", "cancelled", "", (SPENT,))), Rejected)
+    assert [(hop.agent, hop.verdict, hop.full_cost) for hop in rejected.hops] == [
+        ("b", "cancelled", 0.12),
+        ("a", "failed", 0.02),
+    ]
+    bench = nested()
+    bench(accepted((Hop("z", "refused"), Hop("a", "refused", reason="meanwhile"))))
+    said = bench(Cancelled(KEY))
+    assert sum(hop.full_cost for hop in one(said, Rejected).hops) == pytest.approx(0.02 + 0.084)
+    assert Cancel("b", KEY) in said
+    assert bench.idle()
 
 
 def test_who_would_not_vote_says_so() -> None:

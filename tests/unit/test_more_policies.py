@@ -155,7 +155,9 @@ def test_speculation_by_hand() -> None:
     assert policy.decide(seen(0.58)) == Draft()
     assert policy.decide(seen(0.5, draft="7", drafted=0.72)) == Answer()
     assert policy.decide(seen(0.9, draft="7", drafted=0.70)) == Forward("b")
-    assert policy.decide(seen(0.3, aside=True)) == Draft()
+    assert policy.decide(seen(0.13, aside=True)) == Ask(("b",))  # whom it would be forwarded to
+    assert policy.decide(seen(0.13, aside=True, together=True)) == Forward("b")
+    assert policy.decide(seen(0.3, aside=True)) == Ask(("b",), Draft())
     assert Speculative(hopeless=0.2, doubt=0.2).decide(seen(0.3)) == Draft()  # one after the other
 
 
