@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
@@ -113,6 +113,10 @@ class Policy:
 
     def learn(self, outcome: Outcome) -> None:
         """Hear what became of a query that went through this agent."""
+
+    def status(self) -> dict[str, Any]:
+        """Facts for ``mesh status``; JSON."""
+        return {}
 
 
 def pass_on(view: View) -> Decision:
