@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from agents import messages as msg
 from agents.names import agent_of
 from agents.offers import Offer, comes_to
-from agents.policies import Ask, Decision, Draft, Forward, Look, Wait
+from agents.policies import Answer, Ask, Decision, Decline, Draft, Forward, Look, Wait
 
 REPORT_S = 1.0  # who was told to stop has so long to say what it has spent
 
@@ -115,6 +115,24 @@ class Together:
             return {"aside": aside} if aside else {}
         asked = () if beside.late else tuple(beside.pending)
         return {"aside": aside, "asked": asked, "votes": beside.votes(turn.query.alpha), "together": True}
+
+    def _once(self, turn: Any, decision: Decision) -> Decision:
+        """What is decided, where others were asked already, or may not be."""
+        if isinstance(decision, Ask) and (turn.beside is not None or turn.query.aside == "vote"):
+            return decision.then or Decline()
+        return decision
+
+    def _of_others(self, turn: Any, decision: Decision, peers: Sequence[msg.Card], now: float, out: list[Any]) -> bool:
+        """Whether that was all that is to be done now: others are asked, waited for, told to stop, or taken."""
+        if isinstance(decision, Wait) and turn.beside is not None and turn.beside.pending:
+            return True
+        if isinstance(decision, Ask):
+            self._ask_beside(turn, decision, peers, now, out)
+            return True
+        if turn.query.aside and not isinstance(decision, Look | Draft | Answer):
+            self._pass(turn, now, out)
+            return True
+        return self._closes(turn, decision, now, out)
 
     def _ask_beside(self, turn: Any, ask: Ask, peers: Sequence[msg.Card], now: float, out: list[Any]) -> None:
         """Ask those of ``ask.peers`` that the budget allows all together, and go on with ``ask.then``."""

@@ -28,8 +28,6 @@ from agents.assess import Ask, Assessor, Confidence, Refusal, Session, Verdict, 
 from agents.beside import Beside, Together
 from agents.offers import Offer
 from agents.policies import Answer, Decision, Decline, Draft, Forward, Look, Policy, View
-from agents.policies import Ask as AskOthers
-from agents.policies import Wait as WaitForOthers
 from agents.prompts import REFUSAL, Style, prompted
 
 log = logging.getLogger(__name__)
@@ -88,6 +86,7 @@ class Turn:
     live: bool = False
     accepted: bool = False
     too_long: bool = False
+    reason: str = ""
     peer: str = ""
     beside: Beside | None = None
 
@@ -315,25 +314,18 @@ class Node(Together):
     def _carry_out(
         self, turn: Turn, decision: Decision, peers: Sequence[msg.Card], now: float, out: list[msg.NodeCommand]
     ) -> None:
-        query = turn.query
-        if isinstance(decision, AskOthers) and (turn.beside is not None or query.aside == "vote"):
-            decision = decision.then or Decline()
-        done = turn.looked if isinstance(decision, Look) else self.checker is None or turn.whole
-        if isinstance(decision, Look | Draft) and done:
-            decision = Answer()
-        waits = isinstance(decision, WaitForOthers) and turn.beside is not None and bool(turn.beside.pending)
-        if waits:
+        query, decision = turn.query, self._once(turn, decision)
+        turn.reason = decision.reason if isinstance(decision, Decline) else ""
+        if self._of_others(turn, decision, peers, now, out):
             return
-        if isinstance(decision, AskOthers):
-            self._ask_beside(turn, decision, peers, now, out)
-        elif query.aside and not isinstance(decision, Look | Draft | Answer):
-            self._pass(turn, now, out)
-        elif self._closes(turn, decision, now, out):
-            return
-        elif isinstance(decision, Look):
-            self._look(turn, now, out)
-        elif isinstance(decision, Draft):
-            self._check(turn, out)
+        if isinstance(decision, Look | Draft):
+            done = turn.looked if isinstance(decision, Look) else self.checker is None or turn.whole
+            if done:
+                self._carry_out(turn, Answer(), peers, now, out)
+            elif isinstance(decision, Look):
+                self._look(turn, now, out)
+            else:
+                self._check(turn, out)
         elif isinstance(decision, Decline) and query.offers:
             turn.offers = decision.offers
             self._leave(turn, now, out)
@@ -383,7 +375,7 @@ class Node(Together):
 
     def _decline(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
         out.append(msg.Accepted(turn.query.key, self.card.name, turn.path))
-        self._hop(turn, "declined", now)
+        self._hop(turn, "declined", now, turn.reason)
         self._end(turn, "declined", turn.path[-1], out)
 
     # ------------------------------------------------------------------ a peer answers
@@ -484,7 +476,7 @@ class Node(Together):
             out.append(msg.Accepted(turn.query.key, self.card.name, turn.path))
         out.append(msg.Emit(turn.query.key, piece))
         if piece.finish is not None:
-            self._hop(turn, "answered", now, "forced" if turn.forced else "")
+            self._hop(turn, "answered", now, turn.reason or ("forced" if turn.forced else ""))
             self._end(turn, piece.finish, turn.path[-1], out)
 
     def _end(self, turn: Turn, finish: msg.Finish, hop: msg.Hop, out: list[msg.NodeCommand]) -> None:

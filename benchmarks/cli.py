@@ -354,6 +354,20 @@ def speculation(
 
 
 @app.command()
+def guard(
+    pool: Annotated[str, typer.Option(help="A pool that says what it understands, and makes questions.")] = "lab",
+    count: Annotated[int, typer.Option("--questions", min=100, help="Of the test.")] = 4000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the questions.")] = 1,
+    write: Annotated[Path | None, typer.Option(help="File for the guard; a pool's `guard` reads it.")] = None,
+    out: Out = None,
+) -> None:
+    """Does a small guard tell what a pool can answer from what it cannot?"""
+    from benchmarks.guard import run
+
+    run(pool, count, seed, write, out)
+
+
+@app.command()
 def learning(
     count: Annotated[int, typer.Option("--questions", min=1000, help="Asked of every agent.")] = 4000,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="One of 0.2, 0.5 and 0.8.")] = 0.5,

@@ -290,7 +290,7 @@ def test_seeded_chance_is_pure() -> None:
 
 CORE_LINES = 2_050  # an evening; it should become 1,500
 WAYS = ("reservation", "more", "cells", "learner", "value", "budget", "bandit", "irt", "cluster_card", "pheromone")
-WAYS += ("similarity", "shortest_path", "committee", "speculative")
+WAYS += ("similarity", "shortest_path", "committee", "speculative", "guard")
 PLUG_INS = (
     "agents/beside.py",
     "agents/offers.py",
@@ -304,7 +304,7 @@ CORE = (
 )
 MODULE_LINES, FUNCTION_LINES = 400, 60
 LONGER = {  # module -> (lines it may have, why it is one module)
-    "agents/node.py": (580, "one state machine: its stages are understood together or not at all"),
+    "agents/node.py": (590, "one state machine: its stages are understood together or not at all"),
 }
 
 

@@ -99,6 +99,7 @@ def test_plug_ins_by_name() -> None:
         "shortest_path": "ShortestPath",
         "committee": "Committee",
         "speculative": "Speculative",
+        "guard": "Guard",
     }
     assert {name: kind.__name__ for name, kind in ASSESSORS.items()} == {
         "refusal": "RefusalAssessor",

@@ -87,10 +87,11 @@ class Forward(Struct, frozen=True):
 
 class Decline(Struct, frozen=True):
     """Nobody from here on should answer it: it is handed back, with all ``offers``, to those who made some, or to the
-    caller where that one allows it; else the agent must answer.
+    caller where that one allows it, with the ``reason``; else the agent must answer.
     """
 
     offers: tuple[Offer, ...] = ()
+    reason: str = ""
 
 
 Decision: TypeAlias = Look | Draft | Ask | Wait | Answer | Forward | Decline

@@ -7,6 +7,7 @@ from agents.policies.base import Policy
 from agents.policies.budget import Budget
 from agents.policies.cluster_card import ClusterCard
 from agents.policies.committee import Committee
+from agents.policies.guard import Guard
 from agents.policies.irt import Irt
 from agents.policies.pheromone import Pheromone
 from agents.policies.shortest_path import ShortestPath
@@ -25,4 +26,5 @@ MORE: dict[str, type[Policy]] = {
     "shortest_path": ShortestPath,
     "committee": Committee,
     "speculative": Speculative,
+    "guard": Guard,
 }
