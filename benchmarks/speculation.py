@@ -37,9 +37,9 @@ DEADLINE_S = 1e6
 SURE = 1e-9  # nobody is surer of being right, or wrong
 FLOORS = (0.0, 0.2, 1.0)  # of ``hopeless``: always draft, draft where there is a chance, only where the look will do
 DOUBTS = (0.6, 1.0, 1.2)
-EARLY = (0.0, 0.2, 0.5, 0.8, 1.0, 1.2)
+EARLY = (0.0, 0.5, 0.8, 1.0, 1.2)
 MOST = 1.10  # times the full cost without
-TRIED = 1000  # validation questions that bounds are chosen by
+TRIED = 500  # validation questions that bounds are chosen by
 
 
 @dataclass(frozen=True, slots=True)
