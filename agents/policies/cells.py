@@ -20,6 +20,7 @@ from agents.profile import LONG, size_of
 ODDS = (-6.0, -4.0, -3.0, -2.0, -1.3, -0.8, -0.4, 0.0, 0.4, 0.8, 1.3, 2.0, 3.0, 4.0, 6.0)  # log-odds between bins
 BINS = tuple(1 / (1 + math.exp(-odds)) for odds in ODDS)
 
+SUREST = 0.9  # that a promise is taken to be: words turn out so well at best, and one that fails is no proof
 DOUBTED = 5  # observations that what is doubted still counts for
 
 Key = tuple[Hashable, ...]
@@ -132,7 +133,7 @@ class Drift:
 
     def hear(self, name: str, p: float, right: float) -> bool:
         """One more outcome, ``p`` of which were promised. Whether what was learnt of it is in doubt now."""
-        p = min(max(p, 0.02), 0.98)
+        p = min(max(p, 1 - SUREST), SUREST)
         held = self.held.get(name, self.begun)
         same = (1 - self.often) ** max(self.unheard.pop(name, 1), 1)
         changed = [same * old + (1 - same) * new for old, new in zip(held, self.begun, strict=True)]
