@@ -20,7 +20,7 @@ from agents.profile import LONG, size_of
 ODDS = (-6.0, -4.0, -3.0, -2.0, -1.3, -0.8, -0.4, 0.0, 0.4, 0.8, 1.3, 2.0, 3.0, 4.0, 6.0)  # log-odds between bins
 BINS = tuple(1 / (1 + math.exp(-odds)) for odds in ODDS)
 
-SUREST = 0.9  # that a promise is taken to be: words turn out so well at best, and one that fails is no proof
+SUREST = 0.98  # that a promise is taken to be
 DOUBTED = 5  # observations that what is doubted still counts for
 
 Key = tuple[Hashable, ...]
