@@ -64,8 +64,6 @@ class Together:
     _budget: Any
     _decide: Any
     _carry_out: Any
-    _check: Any
-    _look: Any
     _leave: Any
     _free: Any
     _settle: Any
