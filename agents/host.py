@@ -132,6 +132,7 @@ class Host:
             "queued": len(node.queue),
             "engine_running": self.engine.running(),
             **self.engine.describe(),
+            **node.policy.status(),
         }
 
     async def healthy(self) -> bool:

@@ -16,7 +16,7 @@ from agents.offers import Offer
 from agents.profile import Profile
 
 Key: TypeAlias = tuple[str, int]
-Verdict: TypeAlias = Literal["answered", "refused", "declined", "failed"]
+Verdict: TypeAlias = Literal["answered", "refused", "declined", "failed", "cancelled"]
 Finish: TypeAlias = Literal["stop", "length", "declined", "failed"]
 
 
@@ -76,7 +76,8 @@ class Query(_Value, frozen=True):
     ``remaining_s`` travels instead of a deadline, so that no two clocks need to agree. ``emitted`` is
     text that the caller has seen already and that the next agent continues. All that is random about a query
     follows from its ``seed`` and the agent's own, not from its id. To who made ``offers`` before it may come back.
-    ``meshes`` are the names of other meshes that it has come through.
+    ``meshes`` are the names of other meshes that it has come through. Who is asked ``aside`` works beside others, see
+    ``agents.beside``.
     """
 
     id: str
@@ -96,6 +97,7 @@ class Query(_Value, frozen=True):
     seed: int = 0
     offers: tuple[Offer, ...] = ()
     meshes: tuple[str, ...] = ()
+    aside: Literal["", "meanwhile", "vote"] = ""
 
     @property
     def key(self) -> Key:

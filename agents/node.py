@@ -25,8 +25,9 @@ from msgspec.structs import replace
 
 from agents import messages as msg
 from agents.assess import Ask, Assessor, Confidence, Refusal, Session, Verdict, Wait
+from agents.beside import Beside, Together
 from agents.offers import Offer
-from agents.policies import Decline, Draft, Forward, Look, Policy, View
+from agents.policies import Answer, Decision, Decline, Draft, Forward, Look, Policy, View
 from agents.prompts import REFUSAL, Style, prompted
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Turn:
     moved: float
     path: tuple[msg.Hop, ...]
     offers: tuple[Offer, ...] = ()
-    stage: Literal["queued", "assessing", "forwarding", "answering"] = "queued"
+    stage: Literal["queued", "assessing", "waiting", "forwarding", "answering"] = "queued"
     session: Session | None = None
     prompt: tuple[msg.Message, ...] = ()
     generation: int = 0
@@ -85,7 +86,9 @@ class Turn:
     live: bool = False
     accepted: bool = False
     too_long: bool = False
+    reason: str = ""
     peer: str = ""
+    beside: Beside | None = None
 
     @property
     def whole(self) -> bool:
@@ -93,7 +96,7 @@ class Turn:
         return bool(self.draft) and self.draft[-1].finish is not None
 
 
-class Node:
+class Node(Together):
     """One agent's decisions.
 
     Args:
@@ -155,7 +158,9 @@ class Node:
         if query.key in self._settled:
             out.append(self._settled[query.key])
         elif query.key in self.turns:
-            if self.turns[query.key].accepted:
+            if self.turns[query.key].query.aside and not query.aside:
+                self._released(self.turns[query.key], query, now, out)
+            elif self.turns[query.key].accepted:
                 out.append(msg.Accepted(query.key, self.card.name, self.turns[query.key].path))
         elif query.remaining_s <= 0:
             out.append(msg.Rejected(query.key, self.card.name, "deadline"))
@@ -169,7 +174,7 @@ class Node:
         query = turn.query
         self.running.add(query.key)
         turn.moved = now
-        choice = query.may_decline or bool(query.offers or self._peers(turn, self.card.cost))
+        choice = query.may_decline or bool(query.offers or query.aside == "vote" or self._peers(turn, self.card.cost))
         back = self.policy.staged and turn.judged
         if query.must_answer or not (choice or back) or not self.policy.assesses:
             turn.forced = self.policy.assesses
@@ -231,7 +236,8 @@ class Node:
         turn.prompt_tokens += piece.prompt_tokens
         turn.generated_tokens += piece.tokens
         if turn.stage == "answering":
-            self._emit(turn, piece, now, out)
+            turn.draft.append(piece)
+            self._give(turn, 1, now, out)
         else:
             assert turn.session is not None
             turn.draft.append(piece)
@@ -282,7 +288,9 @@ class Node:
         self, turn: Turn, failure: msg.DraftFailed | msg.Rejected, now: float, out: list[msg.NodeCommand]
     ) -> None:
         """Our own engine is of no use for this query: whoever else there is must do."""
-        peers = self._peers(turn)
+        peers = () if turn.query.aside else self._peers(turn)
+        if peers and self._closes(turn, Forward(peers[0].name), now, out):
+            return
         if peers:
             self._forward(turn, peers[0].name, now, out)
         else:
@@ -292,17 +300,32 @@ class Node:
 
     def _decide(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
         peers, query = self._peers(turn), turn.query
-        if not (peers or query.may_decline or query.offers):
-            self._answer(turn, now, out)
+        if turn.beside is not None and turn.beside.closing is not None:
+            return
+        if not (peers or query.may_decline or query.offers or query.aside == "vote"):
+            self._carry_out(turn, Answer(), peers, now, out)
             return
         draft = "".join(piece.text for piece in turn.draft) if turn.whole else None
         seen = turn.confidence, turn.refused, peers, self._budget(turn), self._seed(query), turn.looked, draft
         text = next((m.content for m in reversed(query.messages) if m.role == "user"), "") if self.policy.staged else ""
-        decision = self.policy.decide(View(self.card, query.alpha, *seen, text, turn.offers, turn.drafted, query.id))
-        if isinstance(decision, Look) and not turn.looked:
-            self._look(turn, now, out)
-        elif isinstance(decision, Draft) and self.checker is not None and not turn.whole:
-            self._check(turn, out)
+        view = View(self.card, query.alpha, *seen, text, turn.offers, turn.drafted, query.id, **self._company(turn))
+        self._carry_out(turn, self.policy.decide(view), peers, now, out)
+
+    def _carry_out(
+        self, turn: Turn, decision: Decision, peers: Sequence[msg.Card], now: float, out: list[msg.NodeCommand]
+    ) -> None:
+        query, decision = turn.query, self._once(turn, decision)
+        turn.reason = decision.reason if isinstance(decision, Decline) else ""
+        if self._of_others(turn, decision, peers, now, out):
+            return
+        if isinstance(decision, Look | Draft):
+            done = turn.looked if isinstance(decision, Look) else self.checker is None or turn.whole
+            if done:
+                self._carry_out(turn, Answer(), peers, now, out)
+            elif isinstance(decision, Look):
+                self._look(turn, now, out)
+            else:
+                self._check(turn, out)
         elif isinstance(decision, Decline) and query.offers:
             turn.offers = decision.offers
             self._leave(turn, now, out)
@@ -312,7 +335,7 @@ class Node:
         elif not isinstance(decision, Forward):
             self._answer(turn, now, out)
         elif any(decision.peer == card.name for card in peers):
-            if turn.stage == "assessing":
+            if turn.stage in ("assessing", "waiting"):
                 self._leave(turn, now, out)
             self._forward(turn, decision.peer, now, out, decision.offers)
         else:
@@ -332,8 +355,7 @@ class Node:
         turn.forced = turn.refused or turn.stage == "forwarding"
         if draft and not turn.refused and (turn.whole or turn.live):
             turn.stage = "answering"
-            for piece in draft:
-                self._emit(turn, piece, now, out)
+            self._give(turn, len(draft), now, out)
         elif key in self.running:
             if turn.live:
                 out.append(msg.Stop(key))
@@ -353,19 +375,25 @@ class Node:
 
     def _decline(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
         out.append(msg.Accepted(turn.query.key, self.card.name, turn.path))
-        self._hop(turn, "declined", now)
+        self._hop(turn, "declined", now, turn.reason)
         self._end(turn, "declined", turn.path[-1], out)
 
     # ------------------------------------------------------------------ a peer answers
 
     def _peer_accepted(self, event: msg.Accepted, now: float, out: list[msg.NodeCommand]) -> None:
         turn = self.turns.get(event.key)
-        if turn is not None and turn.stage == "forwarding":
-            self._settle(turn, event, out)
+        if turn is None:
+            kept = self._settled.get(event.key)
+            if kept is not None and kept.agent != event.agent:  # nobody waits for it any more
+                out.append(msg.Cancel(event.agent, event.key))
+        elif not self._heard(turn, event, now, out) and turn.stage == "forwarding":
+            self._settle(turn, replace(event, hops=self._joined(turn, event.hops)), out)
 
     def _peer_rejected(self, event: msg.Rejected, now: float, out: list[msg.NodeCommand]) -> None:
         turn = self.turns.get(event.key)
-        if turn is None or turn.stage != "forwarding" or turn.peer != event.agent:
+        if turn is None or self._heard(turn, event, now, out):
+            return
+        if turn.stage != "forwarding" or turn.peer != event.agent:
             return
         hops = event.hops
         if all(hop.agent != event.agent for hop in hops):
@@ -389,7 +417,8 @@ class Node:
     def _peer_down(self, event: msg.PeerDown, now: float, out: list[msg.NodeCommand]) -> None:
         self.down |= {event.agent}
         for turn in list(self.turns.values()):
-            if turn.stage == "forwarding" and turn.peer == event.agent:
+            asked = turn.beside is not None and event.agent in turn.beside.pending
+            if asked or (turn.stage == "forwarding" and turn.peer == event.agent):
                 self._handle(msg.Rejected(turn.query.key, event.agent, "died"), now, out)
 
     def _peer_up(self, event: msg.PeerUp, now: float, out: list[msg.NodeCommand]) -> None:
@@ -423,10 +452,14 @@ class Node:
                 out.append(msg.Probe(turn.peer, key))
             elif quiet and key in self.running:
                 self._draft_failed(msg.DraftFailed(key, turn.generation, "stalled"), now, out)
+            elif turn.beside is not None:
+                self._overdue(turn, now, out)
         while self._expiry and now >= self._expiry[0][0]:
             self._settled.pop(heapq.heappop(self._expiry)[1], None)
 
     def _give_up(self, turn: Turn, reason: str, now: float, out: list[msg.NodeCommand]) -> None:
+        if reason == "cancelled" and self._quits(turn, now, out):
+            return
         if turn.stage == "forwarding":
             out.append(msg.Cancel(turn.peer, turn.query.key))
         if turn.accepted:
@@ -443,7 +476,7 @@ class Node:
             out.append(msg.Accepted(turn.query.key, self.card.name, turn.path))
         out.append(msg.Emit(turn.query.key, piece))
         if piece.finish is not None:
-            self._hop(turn, "answered", now, "forced" if turn.forced else "")
+            self._hop(turn, "answered", now, turn.reason or ("forced" if turn.forced else ""))
             self._end(turn, piece.finish, turn.path[-1], out)
 
     def _end(self, turn: Turn, finish: msg.Finish, hop: msg.Hop, out: list[msg.NodeCommand]) -> None:
@@ -461,6 +494,7 @@ class Node:
         offers: tuple[Offer, ...] = (),
     ) -> None:
         self._free(turn, out)
+        self._dismiss(turn, out)
         if turn.prompt_tokens or turn.generated_tokens:
             self._hop(turn, "failed", now, reason)
         hops = turn.path[len(turn.query.path) :]
@@ -497,7 +531,8 @@ class Node:
         if query.max_cost is None:
             return None
         spent = self.card.full_cost(turn.prompt_tokens, turn.generated_tokens)
-        return query.max_cost - query.spent - spent - sum(hop.full_cost for hop in turn.path)
+        lent = 0.0 if turn.beside is None else turn.beside.lent
+        return query.max_cost - query.spent - spent - lent - sum(hop.full_cost for hop in turn.path)
 
     def _peers(self, turn: Turn, reserve: float = 0.0) -> tuple[msg.Card, ...]:
         """Whom this query may be forwarded to: none down, visited, too dear after ``reserve``, or too short."""
@@ -511,7 +546,8 @@ class Node:
             down |= {name for name, card in cards.items() if card.context <= self.card.context}
         names = self.links.neighbours(self.card.name, down - {self.card.name})
         peers = [cards[name] for name in names if name not in visited]
-        return tuple(peers if left is None else [peer for peer in peers if peer.cost <= left - reserve])
+        paid = () if turn.beside is None else (*turn.beside.pending, *turn.beside.held)
+        return tuple(peer for peer in peers if left is None or peer.cost <= left - reserve or peer.name in paid)
 
     def _seed(self, query: msg.Query) -> int:
         return zlib.crc32(f"{self.settings.seed}:{self.card.name}:{query.seed}".encode())

@@ -331,6 +331,43 @@ def topologies(
 
 
 @app.command()
+def speculation(
+    count: Annotated[int, typer.Option("--questions", min=100, help="Asked of every agent.")] = 4000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the questions.")] = 1,
+    work: Annotated[Path, typer.Option(help="Folder for what agents reply, and how long it took them.")] = Path(
+        "asked"
+    ),
+    out: Out = None,
+) -> None:
+    """How much sooner forwarded queries end where the next agent begins early, and what that costs; in virtual time."""
+    from benchmarks.results import publish
+    from benchmarks.routing import ALPHAS
+    from benchmarks.shapes import FIVE, recorded
+    from benchmarks.speculation import cascades, measure, rows
+    from mesh.config import load
+    from mesh.terminal import print_table, say
+
+    config = load(FIVE)
+    found = measure(*cascades(config, *recorded(config, count, seed, work), work), ALPHAS, say)
+    print_table(rows(found))
+    publish("speculation", {"pool": FIVE, "seed": seed, **found}, seed, out)
+
+
+@app.command()
+def guard(
+    pool: Annotated[str, typer.Option(help="A pool that says what it understands, and makes questions.")] = "lab",
+    count: Annotated[int, typer.Option("--questions", min=100, help="Of the test.")] = 4000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the questions.")] = 1,
+    write: Annotated[Path | None, typer.Option(help="File for the guard; a pool's `guard` reads it.")] = None,
+    out: Out = None,
+) -> None:
+    """Does a small guard tell what a pool can answer from what it cannot?"""
+    from benchmarks.guard import run
+
+    run(pool, count, seed, write, out)
+
+
+@app.command()
 def learning(
     count: Annotated[int, typer.Option("--questions", min=1000, help="Asked of every agent.")] = 4000,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="One of 0.2, 0.5 and 0.8.")] = 0.5,

@@ -84,7 +84,7 @@ def contenders(names: Sequence[str] = ()) -> dict[str, Callable[[], Policy]]:
     """How to make each policy, or those named. Raises ConfigError for an unknown one."""
     found: dict[str, Callable[[], Policy]] = {"reliability": Reliability, "reservation": Reservation, **MORE}
     found["value-full"] = partial(Value, full=True)
-    del found["budget"]  # without one it is reliability
+    del found["budget"], found["guard"]  # without one it is reliability
     if unknown := set(names) - found.keys():
         raise ConfigError(f"policy: unknown {', '.join(sorted(unknown))}; there are {', '.join(found)}")
     return {name: found[name] for name in names or found}

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
+from msgspec import structs
 
 from agents.messages import Card, Hop, Outcome, Verdict
-from agents.offers import Offer
-from agents.policies import Answer, Decline, Draft, Forward, Look, Policy, View
+from agents.offers import Offer, comes_to
+from agents.policies import Answer, Ask, Decline, Draft, Forward, Look, Policy, View, Wait
 from agents.profile import Profile
 from benchmarks.outcomes import Floats, Outcomes, Routed
 from topologies import Topology
@@ -92,6 +93,9 @@ class _Seen:
     confidence: float | None = None
     draft: str | None = None
     drafted: float | None = None
+    together: bool = False
+    begun: tuple[str, ...] = ()
+    votes: tuple[Offer, ...] = ()
 
 
 @dataclass(slots=True)
@@ -120,6 +124,10 @@ class _Walk:
                     self._look(at, seen)
                 case Draft():
                     self._draft(at, seen)
+                case Ask() as ask:
+                    self._ask(ask, at, seen)
+                case Forward(peer) if any(vote.agent == peer for vote in seen.votes):
+                    return self._take(peer, at, seen)
                 case Forward(peer, offers):
                     self._hop(at, "refused", seen)
                     back = self.visit(peer, offers)
@@ -130,14 +138,66 @@ class _Walk:
                 case Decline(offers) if given:
                     self._hop(at, "refused", seen)
                     return offers
-                case Answer() | Decline():
+                case Answer() | Decline() | Wait():
+                    for peer in seen.begun:  # it was told to stop, at the latest when it had its answer
+                        self._beside(peer, float(self.world.outcomes.work[self.world.places[peer], self.number]))
                     return self._answer(at, seen)
+
+    def _ask(self, ask: Ask, at: int, seen: _Seen) -> None:
+        """Have several begin at once; those who vote do all their work."""
+        seen.together = True
+        if ask.vote:
+            seen.votes = tuple(vote for peer in ask.peers if (vote := self._vote(peer)) is not None)
+        else:
+            seen.begun = ask.peers
+        if isinstance(ask.then, Draft):
+            self._draft(at, seen)
+        elif isinstance(ask.then, Look):
+            self._look(at, seen)
+
+    def _vote(self, name: str) -> Offer | None:
+        """What an agent would answer, if it would."""
+        world, seen, begun = self.world, _Seen(), self.spent
+        at, policy = world.places[name], world.policies[name]
+        if not policy.staged:
+            self._look(at, seen)
+        for _ in range(3):
+            decision = policy.decide(self._view(at, seen, self._peers(name), (), aside=True))
+            if isinstance(decision, Look):
+                self._look(at, seen)
+            elif isinstance(decision, Draft):
+                self._draft(at, seen)
+            else:
+                break
+        votes = isinstance(decision, Answer)
+        if votes and seen.draft is None:
+            self.spent += float(world.outcomes.work[at, self.number])
+        sure = seen.confidence if seen.drafted is None else seen.drafted
+        self._beside(name, self.spent - begun, sure, paid=True)
+        price = world.alpha * float(world.outcomes.costs[at])
+        said = comes_to(world.outcomes.texts[at][self.number])
+        return Offer(name, 0.5 if sure is None else sure, price, said) if votes else None
+
+    def _beside(self, name: str, spent: float, sure: float | None = None, paid: bool = False) -> None:
+        """Write down who worked beside others."""
+        self.spent += 0.0 if paid else spent
+        self.hops += (Hop(name, "cancelled", sure, full_cost=spent),)
+
+    def _take(self, name: str, at: int, seen: _Seen) -> None:
+        """Take an answer that is there already."""
+        self._hop(at, "refused", seen)
+        (taken,) = [hop for hop in self.hops if hop.agent == name and hop.verdict == "cancelled"]
+        kept = tuple(hop for hop in self.hops if hop is not taken)
+        self.hops = (*kept, structs.replace(taken, verdict="answered"))
+        self.met.append(self.world.places[name])
 
     def _peers(self, name: str) -> tuple[Card, ...]:
         places = (self.world.places[peer] for peer in self.world.topology.neighbours(name))
         return tuple(self.world.cards[place] for place in places if place not in self.met)
 
-    def _view(self, at: int, seen: _Seen, peers: tuple[Card, ...], offers: tuple[Offer, ...]) -> View:
+    def _view(
+        self, at: int, seen: _Seen, peers: tuple[Card, ...], offers: tuple[Offer, ...], aside: bool = False
+    ) -> View:
         name, question = self.world.cards[at].name, self.world.outcomes.questions[self.number]
         return View(
             self.world.cards[at],
@@ -152,6 +212,9 @@ class _Walk:
             offers=offers,
             drafted=seen.drafted,
             id=question.id,
+            aside=aside,
+            together=seen.together,
+            votes=seen.votes,
         )
 
     def _answer(self, at: int, seen: _Seen) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +34,19 @@ def show(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
     """Print what ``Mesh.status`` tells."""
     if as_json:
         return print_json(rows)
-    print_table([{title: row.get(key, "") for key, title in _COLUMNS.items()} for row in rows])
+    doubted = any("doubts" in row for row in rows)
+    print_table(
+        [
+            {title: row.get(key, "") for key, title in _COLUMNS.items()}
+            | ({"believes": _doubts(row.get("doubts", {}))} if doubted else {})
+            for row in rows
+        ]
+    )
+
+
+def _doubts(doubts: Mapping[str, float]) -> str:
+    """Of whose promises it believes only a share."""
+    return ", ".join(f"{share:.0%} of {name}" for name, share in doubts.items())
 
 
 @agents.command("list")

@@ -10,6 +10,7 @@ from agents.calibration import Calibration
 from agents.engines.base import Setup
 from agents.messages import Card
 from agents.node import Settings
+from agents.policies.guard import Screen
 from agents.profile import Profile
 from agents.spec import AgentSpec, check
 from mesh.config import AgentConfig, MeshConfig
@@ -44,11 +45,14 @@ def agent_spec(config: MeshConfig, agent: AgentConfig, models_dir: Path | None =
         options["calibration"] = Calibration.load(options["calibration"]).to_json()
         if "mean_work" not in agent.model_fields_set:
             mean_work = options["calibration"]["meta"].get("mean_work") or mean_work
+    policy = (agent.policy.kind, dict(agent.policy.options))
+    if config.guard is not None:
+        policy = ("guard", {"screen": Screen.load(config.guard), "policy": policy[0], "options": policy[1]})
     spec = AgentSpec(
         Card(agent.name, agent.cost, mean_work, profile=Profile.load(agent.profile) if agent.profile else None),
         Setup(agent.name, agent.model, agent.local_name, models_dir, agent.adapter, config.seed, config.name),
         (agent.engine.kind, dict(agent.engine.options)),
-        (agent.policy.kind, dict(agent.policy.options)),
+        policy,
         (agent.assessor.kind, options),
         Settings(agent.prompt, agent.temperature, config.seed, limits.running, limits.waiting, limits.stall_s),
         agent.context,

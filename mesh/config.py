@@ -157,6 +157,7 @@ class MeshConfig(_Settings):
     agents: tuple[AgentConfig, ...] = Field(description="a list of at least one agent")
     description: str = ""
     understands: Understands | None = Field(default=None, description="a mapping with `pattern` and `examples`")
+    guard: File | None = Field(default=None, description="a path")
     runtime: Literal["ray", "local"] = "ray"
     topology: Annotated[Spec, Plugin(TOPOLOGIES, "topology", given=("agents", "entry"))] = Spec("cascade")
     entry: str | None = None

@@ -149,7 +149,7 @@ class Replicated(ABC):
         """As ``route``; None where nobody is there."""
         result: Accepted | Rejected | None = None
         tried: list[str] = []
-        while (address := self.balance.choose(agent, time.monotonic(), {*tried, *query.excluded})) is not None:
+        while (address := self._place(agent, query, tried)) is not None:
             tried.append(address)
             self.balance.sent(address, time.monotonic())
             self._under_way[agent, query.key] = address
@@ -166,6 +166,13 @@ class Replicated(ABC):
             if result.agent != agent_of(agent) or result.reason not in ELSEWHERE:
                 return result
         return result
+
+    def _place(self, agent: str, query: Query, tried: Sequence[str]) -> str | None:
+        """Which replica is to have a query: the one that has it already, where it is asked once more."""
+        held = self._under_way.get((agent, query.key))
+        if held not in tried and held in self.balance.replicas(agent):
+            return held
+        return self.balance.choose(agent, time.monotonic(), {*tried, *query.excluded})
 
     async def probe(self, agent: str, key: Key) -> bool:
         """Whether an agent still works on a query. Raises AgentError where it cannot be reached."""

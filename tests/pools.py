@@ -29,6 +29,17 @@ RULES: dict[str, dict[str, Any]] = {
         "engine": {"refuse": 0.2, "confidence": "random"},
     },
     "p_true": {"policy": "reliability", "assessor": "p_true", "engine": {"refuse": 0.2, "confidence": "random"}},
+    "speculative": {"policy": "speculative", "assessor": "first_token", "engine": {"confidence": "random"}},
+    "committee": {
+        "policy": "committee",
+        "assessor": "first_token",
+        "engine": {"confidence": "random", "answer": "{agent}"},
+    },
+    "shortest_path": {
+        "policy": "shortest_path",
+        "assessor": "first_token",
+        "engine": {"refuse": 0.2, "confidence": "random"},
+    },
 }
 SHAPES = ("cascade", "tree", "mesh")
 

@@ -115,7 +115,8 @@ INSIDE_AGENTS = {  # part of agents -> the parts that it may import besides itse
     "calibration": "errors offers profile",
     "policies": "errors offers profile messages calibration",
     "assess": "errors offers profile messages prompts calibration",
-    "node": "errors offers profile messages prompts calibration policies assess",  # never sees an engine
+    "beside": "errors names offers profile messages policies",
+    "node": "errors offers profile messages prompts calibration policies assess beside",  # never sees an engine
     "engines": "errors offers profile messages prompts",
     "host": "errors offers profile messages assess node engines wire",
     "spec": "errors offers profile messages prompts calibration policies assess node engines host plugins wire",
@@ -289,8 +290,9 @@ def test_seeded_chance_is_pure() -> None:
 
 CORE_LINES = 2_050  # an evening; it should become 1,500
 WAYS = ("reservation", "more", "cells", "learner", "value", "budget", "bandit", "irt", "cluster_card", "pheromone")
-WAYS += ("similarity",)
+WAYS += ("similarity", "shortest_path", "committee", "speculative", "guard")
 PLUG_INS = (
+    "agents/beside.py",
     "agents/offers.py",
     "agents/profile.py",
     *(f"agents/policies/{way}.py" for way in WAYS),
@@ -302,7 +304,7 @@ CORE = (
 )
 MODULE_LINES, FUNCTION_LINES = 400, 60
 LONGER = {  # module -> (lines it may have, why it is one module)
-    "agents/node.py": (550, "one state machine: its stages are understood together or not at all"),
+    "agents/node.py": (590, "one state machine: its stages are understood together or not at all"),
 }
 
 

@@ -96,6 +96,10 @@ def test_plug_ins_by_name() -> None:
         "cluster_card": "ClusterCard",
         "pheromone": "Pheromone",
         "similarity": "Similarity",
+        "shortest_path": "ShortestPath",
+        "committee": "Committee",
+        "speculative": "Speculative",
+        "guard": "Guard",
     }
     assert {name: kind.__name__ for name, kind in ASSESSORS.items()} == {
         "refusal": "RefusalAssessor",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.policies.base import Answer, Decision, Decline, Draft, Forward, Look, Policy, View
+from agents.policies.base import Answer, Ask, Decision, Decline, Draft, Forward, Look, Policy, View, Wait
 from agents.policies.more import MORE
 from agents.policies.reservation import Reservation
 from agents.policies.threshold import Always, Bar, RefusalPolicy, Reliability
@@ -20,6 +20,7 @@ __all__ = [
     "POLICIES",
     "Always",
     "Answer",
+    "Ask",
     "Bar",
     "Decision",
     "Decline",
@@ -31,4 +32,5 @@ __all__ = [
     "Reliability",
     "Reservation",
     "View",
+    "Wait",
 ]

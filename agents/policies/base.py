@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
@@ -22,7 +22,9 @@ class View(Struct, frozen=True):
 
     The rest is for policies that are ``staged``: whether the agent has ``looked``, what it has drafted (None: nothing)
     and how sure it is of that (``drafted``); ``text`` is the question, ``offers`` are what others found out, and what
-    this agent did when it passed the query on; those before it are of agents to whom it may go back.
+    this agent did when it passed the query on; those before it are of agents to whom it may go back. ``aside`` says
+    that the agent is asked beside others: then it answers by itself or not at all. ``together`` says that it has asked
+    others at once, of whom ``asked`` still work and ``votes`` are the answers of those who have answered.
     """
 
     agent: Card
@@ -38,6 +40,10 @@ class View(Struct, frozen=True):
     offers: tuple[Offer, ...] = ()
     drafted: float | None = None
     id: str = ""
+    aside: bool = False
+    together: bool = False
+    asked: tuple[str, ...] = ()
+    votes: tuple[Offer, ...] = ()
 
 
 class Look(Struct, frozen=True):
@@ -46,6 +52,24 @@ class Look(Struct, frozen=True):
 
 class Draft(Struct, frozen=True):
     """Draft the answer, and judge it where the agent can; then decide again. For policies that are ``staged``."""
+
+
+class Ask(Struct, frozen=True):
+    """Have ``peers`` of the view's neighbours begin, all at once, and go on with ``then``, or wait for them where that
+    is None. For policies that are ``staged``, once a query.
+
+    With ``vote`` they say what they would answer, or that they would not; else they begin for the case that the query
+    is forwarded to one of them. The policy decides again as each has answered, and ``within_s`` later at the latest.
+    """
+
+    peers: tuple[str, ...]
+    then: Look | Draft | None = None
+    vote: bool = False
+    within_s: float = 30.0
+
+
+class Wait(Struct, frozen=True):
+    """Wait for more of those who were asked at once."""
 
 
 class Answer(Struct, frozen=True):
@@ -63,13 +87,14 @@ class Forward(Struct, frozen=True):
 
 class Decline(Struct, frozen=True):
     """Nobody from here on should answer it: it is handed back, with all ``offers``, to those who made some, or to the
-    caller where that one allows it; else the agent must answer.
+    caller where that one allows it, with the ``reason``; else the agent must answer.
     """
 
     offers: tuple[Offer, ...] = ()
+    reason: str = ""
 
 
-Decision: TypeAlias = Look | Draft | Answer | Forward | Decline
+Decision: TypeAlias = Look | Draft | Ask | Wait | Answer | Forward | Decline
 
 
 class Policy:
@@ -89,6 +114,10 @@ class Policy:
 
     def learn(self, outcome: Outcome) -> None:
         """Hear what became of a query that went through this agent."""
+
+    def status(self) -> dict[str, Any]:
+        """Facts for ``mesh status``; JSON."""
+        return {}
 
 
 def pass_on(view: View) -> Decision:

@@ -20,6 +20,7 @@ from agents.profile import LONG, size_of
 ODDS = (-6.0, -4.0, -3.0, -2.0, -1.3, -0.8, -0.4, 0.0, 0.4, 0.8, 1.3, 2.0, 3.0, 4.0, 6.0)  # log-odds between bins
 BINS = tuple(1 / (1 + math.exp(-odds)) for odds in ODDS)
 
+SUREST = 0.98  # that a promise is taken to be
 DOUBTED = 5  # observations that what is doubted still counts for
 
 Key = tuple[Hashable, ...]
@@ -76,10 +77,6 @@ class Means:
             step = 1.0 if count == 1 else share / count
             self.cells[key] = (count, mean + step * (seen - mean))
 
-    def forget(self, first: Hashable) -> None:
-        """Drop all cells whose keys begin with ``first``."""
-        self.cells = {key: cell for key, cell in self.cells.items() if key[0] != first}
-
     def correct(self, keys: Sequence[Key], change: float, share: float = 1.0) -> None:
         """What was learnt before was ``change`` too little."""
         for key in keys:
@@ -105,31 +102,50 @@ class Means:
 
 
 class Drift:
-    """Whether somebody's word has become worth less: Page's test (1954), by how much likelier what came is if only half
-    of what it promises is true.
+    """How much of what somebody promises is true now: a share that changes once in a while, seen through right and
+    wrong answers (the forward pass of a hidden Markov model: Rabiner 1989; of change points, Adams and MacKay 2007,
+    arXiv 0710.3742). A wrong answer that was promised right makes lower shares likelier at once, a few make them
+    believed; right ones undo that, and so does what else is learnt of somebody's words.
 
     Args:
-        limit: of the sum of these log-likelihoods, since it was last below 0. Words that are true pass it once in
-            ``e ** limit`` outcomes, or less often.
+        away: how likely it is that a share that changes is then below 1: each lower one as likely.
+        often: how likely it changes from one answer to the next, whether or not anybody says what that was worth.
+        step: by so much the expected share may change before all that was learnt with it is in doubt.
     """
 
-    def __init__(self, limit: float = 7.0) -> None:
-        self.limit = limit
-        self.sums: dict[str, tuple[float, int, float]] = {}  # by name the sum, of how many, and what they lacked
+    SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
 
-    def hear(self, name: str, p: float, right: float) -> tuple[int, float] | None:
-        """One more outcome, of whom it was sure by ``p``. Where that makes too much: of how many outcomes, and what
-        they lacked in the mean.
-        """
-        p = min(max(p, 0.02), 0.98)
-        total, count, lacked = self.sums.get(name, (0.0, 0, 0.0))
-        total += right * math.log(0.5) + (1 - right) * math.log((1 - p / 2) / (1 - p))
-        count, lacked = count + 1, lacked + p - right
-        self.sums[name] = (total, count, lacked) if total > 0 else (0.0, 0, 0.0)
-        if total <= self.limit:
-            return None
-        del self.sums[name]
-        return count, lacked / count
+    def __init__(self, away: float = 0.2, often: float = 0.003, step: float = 0.3) -> None:
+        lower = len(self.SHARES) - 1
+        self.often, self.step, self.begun = often, step, (1 - away, *(away / lower for _ in range(lower)))
+        self.held: dict[str, tuple[float, ...]] = {}  # by name: how likely each share is
+        self.known: dict[str, float] = {}  # the share as it was when last in doubt
+        self.unheard: dict[str, int] = {}  # how many answers there were since, right or wrong nobody knows
+
+    def share(self, name: str) -> float:
+        """What share of its promises is to be expected true."""
+        held = self.held.get(name)
+        return 1.0 if held is None else math.fsum(p * share for p, share in zip(held, self.SHARES, strict=True))
+
+    def passes(self, name: str) -> None:
+        """It has answered once more; whether that was right may come later, or never."""
+        self.unheard[name] = self.unheard.get(name, 0) + 1
+
+    def hear(self, name: str, p: float, right: float) -> bool:
+        """One more outcome, ``p`` of which were promised. Whether what was learnt of it is in doubt now."""
+        p = min(max(p, 1 - SUREST), SUREST)
+        held = self.held.get(name, self.begun)
+        same = (1 - self.often) ** max(self.unheard.pop(name, 1), 1)
+        changed = [same * old + (1 - same) * new for old, new in zip(held, self.begun, strict=True)]
+        seen = [p * share * right + (1 - p * share) * (1 - right) for share in self.SHARES]
+        found = [before * likely for before, likely in zip(changed, seen, strict=True)]
+        total = math.fsum(found)
+        self.held[name] = tuple(each / total for each in found)
+        share = self.share(name)
+        if abs(share - self.known.get(name, 1.0)) <= self.step:
+            return False
+        self.known[name] = share
+        return True
 
 
 class Memory(Generic[T]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -9,6 +11,8 @@ from agents.messages import Hop, Outcome, given_id
 from agents.policies.base import Answer, Decision, Look, Policy, View
 from agents.policies.cells import Drift, Key, Means, Memory, bin_of, cluster
 from agents.profile import MOST
+
+DOUBTFUL = 0.9  # whose promises are true to a smaller share is told in a status
 
 
 class Done(Struct, frozen=True):
@@ -45,7 +49,8 @@ class Lesson(Struct, frozen=True):
     @property
     def peer(self) -> str | None:
         """To whom it was forwarded; None where to nobody, or one who failed."""
-        return self.after[0].agent if self.after and self.after[0].verdict != "failed" else None
+        first = next((hop for hop in self.after if hop.verdict != "cancelled"), None)
+        return first.agent if first is not None and first.verdict != "failed" else None
 
     @property
     def last(self) -> str:
@@ -62,8 +67,9 @@ class Learner(Policy):
     """A policy that looks at a query, decides, and hears what became of it.
 
     Where nobody says whether a reply was right, the answering agent's word stands in, as good as words of that agent
-    have turned out: for each a mean of ``right - p``, which also corrects this agent's own p. When somebody's words
-    suddenly promise too much (Page's test), that is learnt anew, from what happened since then.
+    have turned out: for each a mean of ``right - p``, which also corrects this agent's own p, so that it answers less
+    where it has become worse. When somebody's words suddenly promise too much, only a share of them is believed
+    (``cells.Drift``), and what was learnt of forwarding to it counts for little more than what happens from then on.
     """
 
     staged = needs_probability = learns = True
@@ -102,7 +108,7 @@ class Learner(Policy):
 
     def right(self, agent: str, done: Done) -> float:
         """How likely an agent is right that says ``done.p``."""
-        return min(max(_said(done) + self.words.value(done.cells(agent, -1), 0.0), 0.0), 1.0)
+        return self._promised(agent, done) * self.drift.share(agent)
 
     def own(self, view: View, done: Done) -> float:
         """What this agent's own answer is worth; next to nothing where it refused."""
@@ -118,6 +124,7 @@ class Learner(Policy):
         again = done.guessed is not None
         if outcome.right is None:
             right = self.right(said.me, said)
+            self.drift.passes(said.me)
             self.memory.keep(outcome.query_id, replace(done, guessed=right))
         else:
             right = float(outcome.right)
@@ -126,15 +133,18 @@ class Learner(Policy):
 
     def _check(self, said: Done, right: float) -> None:
         """Hold somebody's word against what came of it."""
-        keys = said.cells(said.me, -1)
-        since = self.drift.hear(said.me, self.right(said.me, said), right)
-        if since is not None:
-            count, lacked = since
-            before = self.words.value(keys[:1], 0.0)
-            self.words.forget(said.me)
-            self.words.cells[keys[0]] = (count, before - lacked)
+        if self.drift.hear(said.me, self._promised(said.me, said), right):
             self.doubted(said.me)
-        self.words.learn(keys, right - _said(said))
+        self.words.learn(said.cells(said.me, -1), right - _said(said))
+
+    def _promised(self, agent: str, done: Done) -> float:
+        """How likely an agent is right that says ``done.p``, as its words have turned out in the long run."""
+        return min(max(_said(done) + self.words.value(done.cells(agent, -1), 0.0), 0.0), 1.0)
+
+    def status(self) -> dict[str, Any]:
+        shares = {name: round(self.drift.share(name), 2) for name in self.drift.held}
+        doubts = {name: share for name, share in sorted(shares.items()) if share < DOUBTFUL}
+        return {"doubts": doubts} if doubts else {}
 
 
 def _said(done: Done) -> float:

@@ -6,9 +6,13 @@ from agents.policies.bandit import Bandit
 from agents.policies.base import Policy
 from agents.policies.budget import Budget
 from agents.policies.cluster_card import ClusterCard
+from agents.policies.committee import Committee
+from agents.policies.guard import Guard
 from agents.policies.irt import Irt
 from agents.policies.pheromone import Pheromone
+from agents.policies.shortest_path import ShortestPath
 from agents.policies.similarity import Similarity
+from agents.policies.speculative import Speculative
 from agents.policies.value import Value
 
 MORE: dict[str, type[Policy]] = {
@@ -19,4 +23,8 @@ MORE: dict[str, type[Policy]] = {
     "cluster_card": ClusterCard,
     "pheromone": Pheromone,
     "similarity": Similarity,
+    "shortest_path": ShortestPath,
+    "committee": Committee,
+    "speculative": Speculative,
+    "guard": Guard,
 }

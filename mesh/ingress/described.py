@@ -26,7 +26,9 @@ FLAG: Schema = {"type": "boolean"}
 ANY: Schema = {}
 MAYBE: Schema = {"type": ["string", "null"]}
 ERROR = an_object(error=an_object(message=TEXT, type=TEXT, param=MAYBE, code=MAYBE))
-HOP = an_object(agent=TEXT, verdict={"enum": ["answered", "refused", "declined", "failed"]}, confidence=ANY)
+HOP = an_object(
+    agent=TEXT, verdict={"enum": ["answered", "refused", "declined", "failed", "cancelled"]}, confidence=ANY
+)
 HOP["properties"] |= {"seconds": NUMBER, "prompt_tokens": WHOLE, "generated_tokens": WHOLE, "full_cost": NUMBER}
 ABOUT = an_object(id=TEXT, agent=TEXT, path=array(HOP), cost=NUMBER, full_cost=NUMBER, confidence=ANY, alpha=NUMBER)
 MODEL = an_object(id=TEXT, object=TEXT, created=WHOLE, owned_by=TEXT)

@@ -12,7 +12,20 @@ from msgspec.structs import replace
 
 from agents.errors import ConfigError
 from agents.messages import Card, Hop, Outcome
-from agents.policies import POLICIES, Answer, Decline, Forward, Policy, Reliability, View
+from agents.offers import Offer
+from agents.policies import (
+    POLICIES,
+    Answer,
+    Ask,
+    Decline,
+    Draft,
+    Forward,
+    Look,
+    Policy,
+    Reliability,
+    View,
+    Wait,
+)
 
 patiently = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a machine may be busy
 rules = pytest.mark.parametrize("rule", sorted(POLICIES))
@@ -30,6 +43,19 @@ views = st.builds(
 )
 
 
+@st.composite
+def companies(draw: st.DrawFn) -> View:
+    """An agent that has asked some of its neighbours at once, or is asked beside others itself."""
+    seen = draw(views)
+    if draw(st.booleans()):
+        return replace(seen, aside=True)
+    names = [card.name for card in seen.neighbours]
+    voted = draw(st.sets(st.sampled_from(names))) if names else set()
+    votes = tuple(Offer(name, draw(shares), draw(shares), draw(st.sampled_from("xy"))) for name in sorted(voted))
+    asked = tuple(name for name in names if name not in voted and draw(st.booleans()))
+    return replace(seen, together=True, asked=asked, votes=votes, draft=draw(st.none() | st.just("so")))
+
+
 def view(alpha: float, confidence: float | None, refused: bool = False, neighbours: str = "bc") -> View:
     others = tuple(Card(name, 0.9) for name in neighbours)
     return View(Card("a", 0.1), alpha, confidence, refused, others)
@@ -43,7 +69,26 @@ def view(alpha: float, confidence: float | None, refused: bool = False, neighbou
 @patiently
 def test_forwards_only_to_who_is_in_view(rule: str, seen: View) -> None:
     decision = POLICIES[rule]().decide(seen)
-    assert isinstance(decision, Answer | Forward | Decline)
+    staged = (Draft, Ask) if POLICIES[rule].staged else ()
+    assert isinstance(decision, (Answer, Forward, Decline, *staged))
+    asked = {decision.peer} if isinstance(decision, Forward) else set()
+    if isinstance(decision, Ask):
+        asked = set(decision.peers)
+        assert len(asked) == len(decision.peers) > 0
+        assert decision.within_s > 0
+    assert asked <= {card.name for card in seen.neighbours}
+
+
+@rules
+@given(seen=companies())
+@patiently
+def test_waits_only_for_those_who_work(rule: str, seen: View) -> None:
+    policy = POLICIES[rule]()
+    decision = policy.decide(seen)
+    assert POLICIES[rule]().decide(seen) == decision
+    assert not isinstance(decision, Look)
+    assert seen.asked or not isinstance(decision, Wait)
+    assert not seen.aside or not (isinstance(decision, Wait) or (isinstance(decision, Ask) and decision.vote))
     if isinstance(decision, Forward):
         assert decision.peer in {card.name for card in seen.neighbours}
 
@@ -80,7 +125,7 @@ def test_hears_what_became_of_a_query(rule: str, right: bool | None) -> None:
     policy = POLICIES[rule]()
     path = (Hop("self", "refused", 0.3), Hop("a", "answered", 0.9))
     policy.learn(Outcome("q", 0.5, path, 0.9, 1.0, right))
-    assert isinstance(policy.decide(view(0.5, 0.6)), Answer | Forward)
+    assert isinstance(policy.decide(view(0.5, 0.6)), Answer | Forward | Draft | Ask)
 
 
 # ---------------------------------------------------------------------------------- reliability

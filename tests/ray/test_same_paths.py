@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agents.messages import Reply
 from tests.pools import asked, pool, questions, simulated, trail
 
 pytestmark = pytest.mark.ray
@@ -19,3 +20,16 @@ def test_three_runtimes_agree(rule: str, topology: str, alpha: float) -> None:
     assert ray == [trail(each) for each in asked(source, texts, alpha)]
     assert ray == [trail(each) for each in simulated(source, texts, alpha)]
     assert len({path for path, *_ in ray}) >= 3  # the pool is one that routes
+
+
+@pytest.mark.parametrize(("rule", "topology"), [("speculative", "cascade"), ("committee", "mesh")])
+def test_several_at_once_on_ray(rule: str, topology: str) -> None:
+    """Who is quicker may differ from run to run; that each query is answered once, and all work counted, does not."""
+    source = {**pool(rule, topology, agents=4, seed=3), "runtime": "ray"}
+    replies = asked(source, questions(25), 0.5)
+    for reply in replies:
+        assert isinstance(reply, Reply)
+        assert reply.attempts == 1
+        assert reply.path[-1].agent == reply.agent
+        assert reply.full_cost == pytest.approx(sum(hop.full_cost for hop in reply.path))
+    assert any(len(reply.path) > 2 for reply in replies if isinstance(reply, Reply))

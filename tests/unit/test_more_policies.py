@@ -8,15 +8,18 @@ import pytest
 
 from agents.errors import ConfigError
 from agents.messages import Card, Hop, Outcome
-from agents.policies import Answer, Forward, View
+from agents.policies import Answer, Ask, Decline, Draft, Forward, Look, View
 from agents.policies.bandit import Bandit, context
 from agents.policies.budget import Budget
 from agents.policies.cluster_card import ClusterCard
+from agents.policies.committee import Committee
 from agents.policies.irt import Irt
 from agents.policies.learner import Learner
 from agents.policies.more import MORE
 from agents.policies.pheromone import MOST, Pheromone
+from agents.policies.shortest_path import ShortestPath
 from agents.policies.similarity import Similarity
+from agents.policies.speculative import Speculative
 
 COSTS = {"b": 0.2, "c": 0.4}
 PEERS = tuple(Card(name, cost) for name, cost in COSTS.items())
@@ -112,6 +115,52 @@ def test_similarity_by_hand() -> None:
         Similarity(about={"b": 3})  # type: ignore[dict-item]
 
 
+WAYS = {"a": ["b", "c"], "b": ["d", "e"], "c": ["e", "f"], "d": ["g"], "e": ["g"], "f": ["g"]}
+TOLLS = {"d": 0.9, "e": 0.3, "f": 0.1, "g": 0.5}
+
+
+def test_the_shortest_path_by_hand() -> None:
+    """To g by b, e .2 + .3 + .5, by b, d 1.6; by c, e 1.2 and by c, f .4 + .1 + .5: b comes first in the view."""
+    policy = ShortestPath(WAYS, TOLLS, goals=["g"])
+    assert policy.decide(seen(0.3)) == Forward("b")
+    assert ShortestPath(WAYS, {**TOLLS, "f": 0.09}, goals=["g"]).decide(seen(0.3)) == Forward("c")
+    assert ShortestPath(WAYS, TOLLS, goals=["d"]).decide(seen(0.3)) == Forward("b")  # .2 + .9
+    assert ShortestPath(WAYS, TOLLS, goals=["f"]).decide(seen(0.3)) == Forward("c")
+    assert policy.decide(seen(0.8)) == Answer()  # (1 - .5) ** .5 is .71
+
+
+def test_a_dead_edge_costs_infinity() -> None:
+    policy = ShortestPath(WAYS, TOLLS, goals=["d"])
+    only_c = View(Card("a", 0.1), 0.5, 0.3, False, PEERS[1:])
+    assert policy.decide(only_c) == Decline()  # d is behind b, which is down: nobody is asked in vain
+    assert ShortestPath(WAYS, TOLLS, goals=["g"]).decide(only_c) == Forward("c")
+    back = {**WAYS, "c": ["b"]}  # a way through the dead is none, wherever it begins
+    assert ShortestPath(back, TOLLS, goals=["d"]).decide(only_c) == Decline()
+
+
+def test_where_it_ends_without_goals() -> None:
+    assert ShortestPath(WAYS, TOLLS).decide(seen(0.3)) == Forward("b")  # g alone leads on to nobody
+    assert ShortestPath().decide(seen(0.3)) == Forward("b")  # nothing is known: the cheapest neighbour
+    everybody = {"b": ["c"], "c": ["b"]}
+    assert ShortestPath(everybody).decide(seen(0.3)) == Forward("c")  # the dearest
+
+
+def test_speculation_by_hand() -> None:
+    """The bar is .71: a look is hopeless below .14, in doubt below .57."""
+    policy = Speculative(hopeless=0.2, doubt=0.8)
+    assert policy.decide(seen(0.5, looked=False)) == Look()
+    assert policy.decide(seen(0.13)) == Forward("b")
+    for p in (0.15, 0.56):
+        assert policy.decide(seen(p)) == Ask(("b",), Draft())
+    assert policy.decide(seen(0.58)) == Draft()
+    assert policy.decide(seen(0.5, draft="7", drafted=0.72)) == Answer()
+    assert policy.decide(seen(0.9, draft="7", drafted=0.70)) == Forward("b")
+    assert policy.decide(seen(0.13, aside=True)) == Ask(("b",))  # whom it would be forwarded to
+    assert policy.decide(seen(0.13, aside=True, together=True)) == Forward("b")
+    assert policy.decide(seen(0.3, aside=True)) == Ask(("b",), Draft())
+    assert Speculative(hopeless=0.2, doubt=0.2).decide(seen(0.3)) == Draft()  # one after the other
+
+
 @pytest.mark.parametrize("name", [name for name, kind in MORE.items() if kind.learns])
 def test_who_is_right_is_asked_and_who_is_wrong_is_not(name: str) -> None:
     """Of two neighbours of one price the one that is always right comes to be asked, whichever it is."""
@@ -136,6 +185,11 @@ def test_who_is_right_is_asked_and_who_is_wrong_is_not(name: str) -> None:
         (lambda: Bandit(width=-1), "width is -1"),
         (lambda: Pheromone(decay=2), r"decay is 2, it must be in \[0, 1\]"),
         (lambda: Budget(gamma=0), "gamma is 0"),
+        (lambda: ShortestPath(edges={"a": "bc"}), "edges is {'a': 'bc'}"),
+        (lambda: ShortestPath(costs={"a": 2}), r"costs\[a\] is 2, it must be in \(0, 1\]"),
+        (lambda: Speculative(hopeless=0.5, doubt=0.2), r"doubt is 0.2, it must be at least hopeless, 0.5"),
+        (lambda: Committee(members=0), "members is 0"),
+        (lambda: Committee(quorum=4), "quorum is 4, it must be at most members, 3"),
     ],
 )
 def test_wrong_options_are_named(make: object, told: str) -> None:

@@ -163,6 +163,13 @@ async def test_another_replica_takes_what_one_cannot(first: tuple[int, str] | No
         assert result.agent == "b#2"  # by address: its answer is to be pulled there
 
 
+async def test_who_has_a_query_already_gets_it_when_it_is_asked_once_more() -> None:
+    for _ in range(5):
+        fake = Fake({address: (3, "") for address in THREE})
+        await asyncio.gather(fake.route("b", QUERY), fake.route("b", QUERY), fake.route("b", QUERY))
+        assert len(set(fake.sent)) == 1
+
+
 async def test_who_has_no_replica_left_is_told() -> None:
     fake = Fake({"b#1": None, "b#2": None})
     with pytest.raises(AgentDied, match="none of its replicas"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agents.errors import ConfigError
-from agents.policies import Reliability
+from agents.policies import POLICIES, Reliability
 from agents.policies.value import Value
 from benchmarks import learning
 from benchmarks.learning import _first
@@ -107,3 +107,23 @@ def test_when_a_curve_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _first(np.array([0.0, 0.0, 0.5, 1.0, 1.0]), 0.0, 1.0) == 5
     assert _first(np.array([1.0, 1.0, 0.5, 0.0, 0.0]), 1.0, 0.0) == 5
     assert _first(np.array([0.0, 0.0, 0.0]), 0.0, 1.0) is None
+
+
+def walked(policy: str, **options: object) -> tuple[float, float, float]:
+    """Accuracy, cost and full cost of the test questions in the mesh, where everybody goes by a policy."""
+    policies = {name: POLICIES[policy](**options) for name in TEST.agents}
+    found, _ = walk(TEST, policies, Mesh(PRICES), 0.5)
+    return float(found.right.mean()), float(found.cost.mean()), float(found.full_cost.mean())
+
+
+def test_several_at_once_are_all_paid_for() -> None:
+    """Of whoever would forward a committee asks both others: what it takes is one answer, what it costs all of them."""
+    right, cost, full = walked("committee", members=2, quorum=1)
+    alone = walked("reliability")
+    assert full > alone[2] + 0.2
+    assert cost < full
+    assert right >= 0.9 * alone[0]
+    same = walked("speculative", doubt=0.0)
+    early = walked("speculative", doubt=1.0)
+    assert early[:2] == same[:2]  # who begins early changes nothing but what is done in vain
+    assert early[2] >= same[2]

@@ -202,14 +202,55 @@ def test_means_borrow_and_are_bounded() -> None:
 
 
 def test_drift_is_told_from_chance() -> None:
-    """Sure of .9 and right in .9 is no drift in 1,000; right in .4 is one within 25."""
-    rng, fine = np.random.default_rng(0), Drift()
-    assert not any(fine.hear("a", 0.9, float(rng.random() < 0.9)) for _ in range(1000))
+    """Sure of .9 and right in .9 nearly all is believed throughout; right in .4 about half of it is, after 15 outcomes;
+    and all of it again after as many that are right.
+    """
+    rng, fine, shares = np.random.default_rng(0), Drift(), []
+    for _ in range(1000):
+        fine.hear("a", 0.9, float(rng.random() < 0.9))
+        shares.append(fine.share("a"))
+    assert np.mean(shares) > 0.95
     worse = Drift()
-    heard = [worse.hear("a", 0.9, float(rng.random() < 0.4)) for _ in range(25)]
-    found = next(each for each in heard if each)
-    assert found[1] > 0.3
-    assert found[0] <= 25
+    assert any([worse.hear("a", 0.9, float(number % 5 in (1, 4))) for number in range(15)])
+    assert worse.share("a") < 0.6
+    assert any([worse.hear("a", 0.9, 1.0) for _ in range(25)])
+    assert worse.share("a") > 0.9
+    assert worse.share("b") == 1.0
+
+
+def test_a_broken_promise_by_hand() -> None:
+    """.9 was promised and it was wrong: of 1, .75, .5, .25 and 0 that is .1, .325, .55, .775 and 1 likely; before, all
+    of it was true with .95, and each other share with .0125. Their products add up to .128125.
+    """
+    drift = Drift(away=0.05)
+    assert not drift.hear("a", 0.9, 0.0)  # one is not enough to doubt what was learnt
+    assert drift.held["a"][0] == pytest.approx(0.095 / 0.128125)
+    assert drift.share("a") == pytest.approx((0.095 + (0.75 * 0.325 + 0.5 * 0.55 + 0.25 * 0.775) / 80) / 0.128125)
+
+
+def test_what_nobody_judges_may_have_changed_meanwhile() -> None:
+    """Each answer is as good a chance to change, so that a wrong one after many that nobody judged tells more."""
+    soon, late = Drift(), Drift()
+    for drift in (soon, late):
+        for _ in range(20):
+            drift.hear("a", 0.9, 1.0)
+    for _ in range(100):
+        late.passes("a")
+    for drift in (soon, late):
+        drift.hear("a", 0.9, 0.0)
+    assert late.share("a") < 0.82 < 0.95 < soon.share("a")
+
+
+def test_who_has_become_worse_answers_less_and_says_so() -> None:
+    policy = Value()
+    assert policy.status() == {}
+    for number in range(6):
+        policy.decide(seen(0.9, id=str(number)))
+        policy.learn(Outcome(str(number), 0.5, (Hop("a", "answered", 0.9),), 0.1, 0.1, False))
+    done = policy.memory.of("0")
+    assert done is not None
+    assert policy.right("a", done) < 0.3
+    assert policy.status() == {"doubts": {"a": pytest.approx(0.1, abs=0.2)}}
 
 
 def test_memory_is_bounded() -> None:
