@@ -128,6 +128,13 @@ class Roll:
         """Those who stay, who come and who go."""
         return [*self.seats(), *self.arriving, *self.leaving]
 
+    def row(self, seat: Seat) -> dict[str, Any]:
+        """What is known here of a replica, for ``status``."""
+        record = self.records.get(seat.agent)
+        card = record.spec.card if record else self.cards.get(seat.agent)
+        row = {"agent": seat.agent, "state": seat.state, "cost": card.cost if card else None}
+        return row | {"replica": seat.address, "incarnation": seat.start, "deaths": len(seat.deaths), "why": seat.why}
+
     def asleep(self) -> list[dict[str, Any]]:
         """A row of status for each agent that has no replica."""
         return [

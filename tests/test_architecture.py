@@ -218,7 +218,7 @@ PURE = (
     *("agents/calibration.py", "agents/plugins.py"),
     *("mesh/owner.py", "mesh/directory.py", "mesh/runtimes/sim.py", "mesh/runtimes/virtual.py"),
     "mesh/ingress/gateway.py",
-    *("mesh/runtimes/trouble.py", "mesh/churn.py"),
+    *("mesh/runtimes/trouble.py", "mesh/churn.py", "mesh/restarts.py"),
 )
 WORLD = {  # modules through which the world comes in
     *("asyncio", "concurrent", "multiprocessing", "subprocess", "threading"),
@@ -254,16 +254,6 @@ def test_pure_modules_are_pure() -> None:
         "play the same decisions",
         broken,
         "take `now` or a seeded random.Random as an argument, or return a command and let the shell around do it",
-    )
-
-
-def test_the_supervisor_decides_purely() -> None:
-    path = "mesh/supervisor.py"
-    (decide,) = (node for node in tree(path).body if isinstance(node, Function) and node.name == "decide")
-    hold(
-        "decide() in mesh/supervisor.py is pure",
-        (f"{path}:{line} {what}" for line, what in impurities(decide)),
-        "take what it needs as an argument, as `now` is",
     )
 
 
