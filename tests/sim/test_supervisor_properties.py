@@ -43,7 +43,7 @@ RULES = Rules(first_s=0.2, most_s=5.0, deaths=4, window_s=60.0)
 PROBE_S, HEARTBEAT_S, PLACE_S = 5.0, 1.0, 6.0
 NAMES = ("a0", "a1", "a2", "new")
 explored = settings(
-    max_examples=2_000, stateful_step_count=15, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=1_000, stateful_step_count=15, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
