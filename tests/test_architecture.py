@@ -115,7 +115,8 @@ INSIDE_AGENTS = {  # part of agents -> the parts that it may import besides itse
     "calibration": "errors offers profile",
     "policies": "errors offers profile messages calibration",
     "assess": "errors offers profile messages prompts calibration",
-    "node": "errors offers profile messages prompts calibration policies assess",  # never sees an engine
+    "overload": "errors offers profile messages",
+    "node": "errors offers profile messages prompts calibration policies assess overload",  # never sees an engine
     "engines": "errors offers profile messages prompts",
     "host": "errors offers profile messages assess node engines wire",
     "spec": "errors offers profile messages prompts calibration policies assess node engines host plugins wire",
@@ -138,8 +139,8 @@ def test_inside_agents_imports_go_one_way() -> None:
             if found.name.startswith("agents.") and found.name.split(".")[1] not in may
         ]
     hold(
-        "errors <- profile <- messages <- prompts, calibration <- policies, assess <- node; messages, errors <- "
-        "engines; node, engines, wire <- host <- spec <- actor",
+        "errors <- profile <- messages <- prompts, calibration <- policies, assess, overload <- node; messages, errors "
+        "<- engines; node, engines, wire <- host <- spec <- actor",
         broken,
         "let the node say what it wants as a command and the host do it; a new module gets a row in INSIDE_AGENTS",
     )
@@ -215,7 +216,7 @@ def test_importing_us_loads_nothing_heavy(module: str) -> None:
 PURE = (
     *modules("topologies", "agents/policies"),
     *("agents/messages.py", "agents/errors.py", "agents/node.py", "agents/assess.py", "agents/prompts.py"),
-    *("agents/calibration.py", "agents/plugins.py"),
+    *("agents/calibration.py", "agents/overload.py", "agents/plugins.py"),
     *("mesh/owner.py", "mesh/directory.py", "mesh/runtimes/sim.py", "mesh/runtimes/virtual.py"),
     "mesh/ingress/gateway.py",
     *("mesh/runtimes/trouble.py", "mesh/churn.py", "mesh/restarts.py"),
@@ -292,7 +293,7 @@ CORE = (
 )
 MODULE_LINES, FUNCTION_LINES = 400, 60
 LONGER = {  # module -> (lines it may have, why it is one module)
-    "agents/node.py": (550, "one state machine: its stages are understood together or not at all"),
+    "agents/node.py": (555, "one state machine: its stages are understood together or not at all"),
 }
 
 
