@@ -116,8 +116,8 @@ class AgentConfig(_Settings):
     hub id ``model``; a ``model`` that begins with ".", "/" or "~" is a folder. ``context`` (tokens) is the engine's
     own where None. ``profile`` is a file that ``mesh bench routing --profiles`` writes. ``num_gpus: auto`` means as
     many as the engine's ``tensor_parallel_size``; where that is 1, one if the cluster has any and the engine can use
-    it. ``num_cpus`` only reserves, and is 0 so that a laptop of 2 cores can hold five agents. So many ``replicas`` share
-    its queries, at first where it has ``autoscale``.
+    it. ``num_cpus`` only reserves, and is 0 so that a laptop of 2 cores can hold five agents. So many ``replicas``
+    share its queries, at first where it has ``autoscale``.
     """
 
     name: Annotated[

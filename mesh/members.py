@@ -80,12 +80,15 @@ def by_agent(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a supervisor needs of the one before it: who is wanted, how, and who was there."""
+    """What a supervisor needs of the one before it: who is wanted, how, who was there, and of which agent some replicas
+    may serve another version already.
+    """
 
     topology: Topology
     cards: Mapping[str, Card]
     starts: Mapping[str, int]
     agents: Mapping[str, tuple[AgentSpec, tuple[AgentSpec, ...], tuple[tuple[int, State, str], ...]]]
+    updating: str = ""
 
     @property
     def up(self) -> frozenset[str]:
@@ -108,6 +111,7 @@ class Roll:
         self.leaving: list[Seat] = []
         self.starts: dict[str, int] = {}
         self.cards: dict[str, Card] = {}
+        self.updating = ""
 
     def directory(self) -> Directory:
         """What agents and callers are told."""
@@ -166,7 +170,7 @@ class Roll:
             name: (record.spec, record.earlier, tuple((seat.start, seat.state, seat.why) for seat in record.seats))
             for name, record in self.records.items()
         }
-        return Saved(self.topology, dict(self.cards), dict(self.starts), agents)
+        return Saved(self.topology, dict(self.cards), dict(self.starts), agents, self.updating)
 
     def restore(self, saved: Saved) -> None:
         """Take over from a predecessor."""

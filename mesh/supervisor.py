@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from agents.errors import AgentDied, AgentError, ConfigError, MeshError, PlacementError
-from agents.messages import NodeEvent, PeerDown, PeerUp, Rewired
+from agents.messages import PeerDown, PeerUp, Rewired
 from agents.spec import AgentSpec
 from mesh.directory import Directory
 from mesh.members import Record, Roll, Saved, Seat
+from mesh.news import News
 from mesh.restarts import GiveUp, Rules, decide
 from mesh.runtimes.base import Runtime
 from mesh.versions import Version
@@ -56,10 +57,10 @@ class Supervisor:
         for name, spec in specs.items():
             self.roll.records[name] = Record(spec, seats=[Seat(name) for _ in range(spec.replicas)])
         self.directory = Directory(topology, {})
+        self.news = News(runtime, self.roll)
         self._save = save or (lambda saved: None)
         self._changing = asyncio.Lock()  # one joins, leaves or changes at a time
         self._partings: set[asyncio.Task[None]] = set()
-        self._missed: set[str] = set()  # addresses of those who were told something that did not reach them
 
     # ------------------------------------------------------------------ the whole
 
@@ -84,7 +85,7 @@ class Supervisor:
         self.roll.restore(saved)
         seats = self.roll.seats()
         up = [seat for seat in seats if seat.state == "up"]
-        for seat, well in zip(up, await asyncio.gather(*(self._well(seat.address) for seat in up)), strict=True):
+        for seat, well in zip(up, await asyncio.gather(*(self._sound(seat, saved) for seat in up)), strict=True):
             if not well:
                 seat.state = "down"
                 await self.runtime.kill(seat.address)
@@ -93,6 +94,15 @@ class Supervisor:
             if seat.state != "given up":
                 self._keep(seat)
         self.trace("supervisor_resumed", agents=len(self.roll.records))
+
+    async def _sound(self, seat: Seat, saved: Saved) -> bool:
+        """Whether a replica is well and, where some of its agent may serve another version, serves what is wanted."""
+        if seat.agent == saved.updating:
+            try:
+                await self.runtime.serve(seat.address, self.roll.records[seat.agent].spec)
+            except MeshError:
+                return False
+        return await self._well(seat.address)
 
     async def status(self) -> list[dict[str, Any]]:
         """One row a replica; what one that answers says of itself included."""
@@ -148,7 +158,7 @@ class Supervisor:
             self.roll.leaving.extend(gone)
             await self._introduce()
             if not record.seats:  # it sleeps: whoever thinks it dead would not wake it
-                await self._tell_all(PeerUp(name))
+                await self.news.tell_all(PeerUp(name))
             for seat in new:
                 self._keep(seat)
             self.trace("agent_scaled", agent=name, replicas=replicas)
@@ -189,9 +199,14 @@ class Supervisor:
                 spec, earlier = record.earlier[-1], record.earlier[:-1]
             else:
                 raise ConfigError(f"agent {name!r} has no earlier version to go back to")
-            await self._serve(record, spec)
-            record.spec, record.earlier = spec, earlier
-            self._save(self.roll.save())
+            self.roll.updating = name
+            self._save(self.roll.save())  # a successor must know that some may serve another version than is wanted
+            try:
+                await self._serve(record, spec)
+                record.spec, record.earlier = spec, earlier
+            finally:
+                self.roll.updating = ""
+                self._save(self.roll.save())
             self.trace("agent_updated", agent=name, adapter=str(spec.setup.adapter or ""))
 
     async def _serve(self, record: Record, spec: AgentSpec) -> None:
@@ -290,11 +305,11 @@ class Supervisor:
             if seat.state == "up":
                 seat.settled.set()
                 self._down(seat, await self._until_dead(seat.address))
-                await self._tell_all(Rewired(self.directory))
+                await self.news.tell_all(Rewired(self.directory))
                 if seat in self.roll.leaving:
                     return
                 if not self.roll.records[seat.agent].up:
-                    await self._tell_all(PeerDown(seat.agent))
+                    await self.news.tell_all(PeerDown(seat.agent))
             if not await self._revive(seat):
                 seat.settled.set()
                 return
@@ -314,13 +329,13 @@ class Supervisor:
             while silent < 3 and not watch.done():
                 await asyncio.wait({watch}, timeout=self.heartbeat_s)
                 silent = 0 if watch.done() or await self._well(address) else silent + 1
-                if address in self._missed and not silent:
-                    await self._teach(address)
+                if address in self.news.missed and not silent:
+                    await self.news.teach(address, self.directory)
             await self.runtime.kill(address)
             return "it was not well three times in a row" if silent else "it is gone"
         finally:
             watch.cancel()
-            self._missed.discard(address)
+            self.news.missed.discard(address)
 
     async def _well(self, address: str) -> bool:
         try:
@@ -357,15 +372,8 @@ class Supervisor:
     async def _join(self, name: str) -> None:
         """A newcomer learns all that it has missed, then the others that it is there: they may have thought it dead."""
         await self._introduce()
-        await asyncio.gather(*(self._teach(address) for address in self.roll.records[name].up))
-        await self._tell_all(PeerUp(name))
-
-    async def _teach(self, address: str) -> None:
-        """Tell a replica how things are now. One that sleeps is not down: else nobody would wake it."""
-        self._missed.discard(address)
-        gone = {name for name, record in self.roll.records.items() if record.seats and not record.up}
-        peers = [PeerDown(name) if name in gone else PeerUp(name) for name in self.roll.records]
-        await asyncio.gather(*(self._tell(address, event) for event in (Rewired(self.directory), *peers)))
+        await asyncio.gather(*(self.news.teach(address, self.directory) for address in self.roll.records[name].up))
+        await self.news.tell_all(PeerUp(name))
 
     def _know(self) -> None:
         self.directory = self.roll.directory()
@@ -374,17 +382,7 @@ class Supervisor:
 
     async def _introduce(self) -> None:
         self._know()
-        await self._tell_all(Rewired(self.directory))
-
-    async def _tell_all(self, event: NodeEvent) -> None:
-        await asyncio.gather(*(self._tell(seat.address, event) for seat in self.roll.seats() if seat.state == "up"))
-
-    async def _tell(self, address: str, event: NodeEvent) -> None:
-        try:
-            await self.runtime.tell(address, event)
-        except AgentError as error:
-            self._missed.add(address)
-            log.debug("%s was not told %s: %s", address, type(event).__name__, error)
+        await self.news.tell_all(Rewired(self.directory))
 
     async def _status(self, seat: Seat) -> dict[str, Any]:
         row = self.roll.row(seat)

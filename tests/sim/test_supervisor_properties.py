@@ -234,9 +234,14 @@ class Supervised(RuleBasedStateMachine):
         self.wanted = {name: [replicas, None, spec.card.cost] for name, spec in specs.items()}
 
     def _supervisor(self, specs: Any, topology: Any) -> Supervisor:
-        self.hold = Hold(self.cluster)
-        self.hold.watched = self._launched
-        return Supervisor(specs, topology, self.hold, HEARTBEAT_S, RULES, save=self.kept.append)  # type: ignore[arg-type]
+        hold = self.hold = Hold(self.cluster)
+        hold.watched = self._launched
+
+        def save(saved: Saved) -> None:
+            if not hold.cut:  # else the process is gone, of which only the tasks are being cleared away
+                self.kept.append(saved)
+
+        return Supervisor(specs, topology, hold, HEARTBEAT_S, RULES, save=save)  # type: ignore[arg-type]
 
     def _seats(self) -> dict[str, Seat]:
         return {seat.address: seat for seat in self.supervisor.roll.everybody()}

@@ -317,6 +317,22 @@ async def test_a_successor_takes_over_what_is_there_and_starts_what_is_not() -> 
     await second.close()
 
 
+async def test_a_successor_ends_an_update_that_half_of_the_replicas_took() -> None:
+    runtime, kept = Picky(), list[Saved]()
+    first = supervisor(runtime=runtime, save=kept.append)
+    await first.start()
+    await first.scale("a0", 2)
+    await first.update("a0", NEW)
+    died = next(saved for saved in kept if saved.updating)  # what was kept while it went on
+    await super(Picky, runtime).serve("a0#2", died.agents["a0"][0])  # as it was when the first died
+    assert runtime.served() == {"a0#1": "/new", "a0#2": "", "a1#1": ""}
+    second = supervisor(runtime=runtime)
+    await second.resume(died)
+    assert runtime.served() == {"a0#1": "", "a0#2": "", "a1#1": ""}
+    await first.close()
+    await second.close()
+
+
 def test_what_is_told_of_an_agent_as_a_whole() -> None:
     rows: list[dict[str, Any]] = [
         {"agent": "a", "state": "down", "cost": 0.1, "deaths": 2},
