@@ -46,11 +46,14 @@ class Seat:
 
 @dataclass(slots=True)
 class Record:
-    """One agent as it is wanted; ``earlier`` are the versions before, the last one last."""
+    """One agent as it is wanted; ``earlier`` are the versions before, the last one last. ``card`` is what its replicas
+    told when they started.
+    """
 
     spec: AgentSpec
     earlier: tuple[AgentSpec, ...] = ()
     seats: list[Seat] = field(default_factory=list)
+    card: Card | None = None
 
     @property
     def up(self) -> tuple[str, ...]:
@@ -152,6 +155,12 @@ class Roll:
         if name not in self.records:
             raise ConfigError(f"unknown agent {name!r}: there are {', '.join(self.records)}")
         return self.records[name]
+
+    def install(self, record: Record) -> None:
+        """It is a member from now on, or takes the place of the one of its name."""
+        self.records[record.spec.name] = record
+        if record.card is not None:
+            self.cards[record.card.name] = record.card
 
     def next_start(self, name: str) -> int:
         """A number that no replica of this agent has had, also of an agent that left and came back."""

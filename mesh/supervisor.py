@@ -239,7 +239,7 @@ class Supervisor:
 
     async def _installed(self, record: Record) -> None:
         """Those who were launched are members from now on."""
-        self.roll.records[record.spec.name] = record
+        self.roll.install(record)
         for seat in record.seats:
             self._keep(seat)
         await self._join(record.spec.name)
@@ -293,7 +293,9 @@ class Supervisor:
             await self.runtime.kill(seat.address)
             raise
         seat.state, seat.why = "up", ""
-        self.roll.cards[card.name] = card
+        wanted.card = card
+        if record is None:  # else it is not published before all of them are up
+            self.roll.cards[card.name] = card
         self._know()
         self.trace("agent_up", agent=card.name, incarnation=seat.start)
 

@@ -16,7 +16,7 @@ from agents.spec import AgentSpec
 from mesh import Mesh, Reply
 from mesh.assemble import agent_specs
 from mesh.config import load
-from mesh.members import Saved, by_agent
+from mesh.members import Saved, Seat, by_agent
 from mesh.restarts import Rules
 from mesh.runtimes.local import LocalRuntime
 from mesh.supervisor import Supervisor
@@ -124,6 +124,19 @@ async def test_an_upgrade_may_change_the_price_and_the_topology_follows() -> Non
     with pytest.raises(ConfigError, match="unknown agent 'x'"):
         await world.upgrade(agent_specs(load({**pool(), "agents": [{"name": "x", "cost": 1.0}]}))["x"])
     assert {agent.name for agent in config.agents} == world.roll.records.keys()
+    await world.close()
+
+
+async def test_an_upgrade_that_fails_publishes_no_price() -> None:
+    world = supervisor(runtime=Crowded())  # of 3 places 2 are taken, and both replicas need one
+    await world.start()
+    await world.scale("a0", 1)
+    world.roll.records["a0"].seats.append(Seat("a0", state="given up"))
+    config = {**pool(agents=2), "agents": [{"name": "a0", "cost": 1.0}]}
+    with pytest.raises(PlacementError):
+        await world.upgrade(agent_specs(load(config))["a0"])
+    world._know()
+    assert world.directory.cards["a0"].cost == 0.1
     await world.close()
 
 
