@@ -77,7 +77,7 @@ class Query(_Value, frozen=True):
     text that the caller has seen already and that the next agent continues. All that is random about a query
     follows from its ``seed`` and the agent's own, not from its id. To who made ``offers`` before it may come back.
     ``meshes`` are the names of other meshes that it has come through. Who is asked ``aside`` works beside others, see
-    ``agents.beside``.
+    ``agents.beside``. Where a queue is full, the lowest ``priority`` gives way (0 low, 1 normal, 2 high).
     """
 
     id: str
@@ -98,6 +98,7 @@ class Query(_Value, frozen=True):
     offers: tuple[Offer, ...] = ()
     meshes: tuple[str, ...] = ()
     aside: Literal["", "meanwhile", "vote"] = ""
+    priority: int = 1
 
     @property
     def key(self) -> Key:
@@ -113,7 +114,8 @@ class Reply(_Value, frozen=True):
     """The answer, who gave it, how the query got there, and what it cost.
 
     ``cost`` is the executing agent's price per query; ``full_cost`` prices all work done on the way,
-    refused drafts and failed attempts included. ``first_token_s`` is None where nothing was streamed. As all messages
+    refused drafts and failed attempts included. ``first_token_s`` is None where nothing was streamed. ``alpha_used`` is
+    what the answering agent decided by, above ``alpha`` only where a full one browned out. As all messages
     it is a msgspec struct: ``msgspec.to_builtins`` makes a dict of it, ``msgspec.structs.replace`` another one.
     """
 
@@ -128,6 +130,7 @@ class Reply(_Value, frozen=True):
     first_token_s: float | None = None
     attempts: int = 1
     finish: Finish = "stop"
+    alpha_used: float | None = None
 
     @property
     def confidence(self) -> float | None:
@@ -357,7 +360,7 @@ class Emit(_Value, frozen=True):
 
 class End(_Value, frozen=True):
     """The answer is complete, or broke off (``finish`` is failed); ``hop`` and ``cost`` are the agent's own,
-    ``before`` is what led up to it since the agent accepted.
+    ``before`` is what led up to it since the agent accepted, ``alpha`` what it decided by.
     """
 
     key: Key
@@ -365,6 +368,7 @@ class End(_Value, frozen=True):
     hop: Hop
     cost: float = 0.0
     before: tuple[Hop, ...] = ()
+    alpha: float | None = None
 
 
 class Pull(_Value, frozen=True):

@@ -19,7 +19,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from msgspec.structs import replace
 
@@ -27,10 +27,12 @@ from agents import messages as msg
 from agents.assess import Ask, Assessor, Confidence, Refusal, Session, Verdict, Wait
 from agents.beside import Beside, Together
 from agents.offers import Offer
+from agents.overload import Load, browned
 from agents.policies import Answer, Decision, Decline, Draft, Forward, Look, Policy, View
 from agents.prompts import REFUSAL, Style, prompted
 
 log = logging.getLogger(__name__)
+Out: TypeAlias = list[msg.NodeCommand]  # the commands so far, to which more are added
 
 
 class Links(Protocol):
@@ -46,7 +48,8 @@ class Links(Protocol):
 class Settings:
     """How one agent works: ``running`` drafts at once, ``waiting`` more in its queue (full means busy).
 
-    After ``stall_s`` without a sign of life from its engine or a peer it gives that one up.
+    After ``stall_s`` without a sign of life from its engine or a peer it gives that one up. ``brownout`` is how far
+    alpha rises towards 1 while it has all in hand that it may.
     """
 
     prompt: Style = "scenario"
@@ -55,6 +58,7 @@ class Settings:
     running: int = 32
     waiting: int = 256
     stall_s: float = 30.0
+    brownout: float = 0.0
 
 
 @dataclass(slots=True)
@@ -89,6 +93,7 @@ class Turn:
     reason: str = ""
     peer: str = ""
     beside: Beside | None = None
+    started: float = 0.0
 
     @property
     def whole(self) -> bool:
@@ -124,6 +129,7 @@ class Node(Together):
         self.down: frozenset[str] = frozenset()
         self._settled: dict[msg.Key, msg.Accepted | msg.Rejected] = {}
         self._expiry: list[tuple[float, msg.Key]] = []
+        self.load = Load()
 
     def step(self, event: msg.NodeEvent, now: float) -> list[msg.NodeCommand]:
         """What to do about ``event``, at ``now`` seconds of any steady clock."""
@@ -138,13 +144,13 @@ class Node(Together):
                     self._plugin_failed(turn, error, now, commands)
         return commands
 
-    def _handle(self, event: msg.NodeEvent, now: float, out: list[msg.NodeCommand]) -> None:
+    def _handle(self, event: msg.NodeEvent, now: float, out: Out) -> None:
         try:
             _HANDLERS[type(event)](self, event, now, out)
         except Exception as error:
             self._plugin_failed(self.turns.get(_key_of(event)), error, now, out)
 
-    def _plugin_failed(self, turn: Turn | None, error: Exception, now: float, out: list[msg.NodeCommand]) -> None:
+    def _plugin_failed(self, turn: Turn | None, error: Exception, now: float, out: Out) -> None:
         """A plug-in raised: that costs the query, not the agent."""
         if turn is None:
             raise error
@@ -153,8 +159,9 @@ class Node(Together):
 
     # ------------------------------------------------------------------ a query comes
 
-    def _asked(self, event: msg.Asked, now: float, out: list[msg.NodeCommand]) -> None:
-        query = event.query
+    def _asked(self, event: msg.Asked, now: float, out: Out) -> None:
+        query, limits = event.query, self.settings
+        ahead = len(self.queue) + (len(self.running) >= limits.running)
         if query.key in self._settled:
             out.append(self._settled[query.key])
         elif query.key in self.turns:
@@ -164,16 +171,33 @@ class Node(Together):
                 out.append(msg.Accepted(query.key, self.card.name, self.turns[query.key].path))
         elif query.remaining_s <= 0:
             out.append(msg.Rejected(query.key, self.card.name, "deadline"))
-        elif len(self.turns) >= self.settings.running + self.settings.waiting:
+        elif late := self.load.late(query.remaining_s, ahead, limits.running, now):
+            out.append(msg.Rejected(query.key, self.card.name, "late", late))
+        elif len(self.turns) >= limits.running + limits.waiting and not self._gave_way(query.priority, now, out):
             out.append(msg.Rejected(query.key, self.card.name, "busy", f"{len(self.turns)} queries in hand"))
         else:
+            brown = limits.brownout, len(self.turns) - limits.running, limits.waiting
+            query = replace(query, alpha=browned(query.alpha, *brown))
             self.turns[query.key] = Turn(query, now, now + query.remaining_s, now, query.path, query.offers)
             self.queue.append(query.key)
 
-    def _start(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
+    def _gave_way(self, priority: int, now: float, out: Out) -> bool:
+        """Whether a query in the queue was given up for one of this priority: the last of the lowest."""
+        queued = [self.turns[key] for key in reversed(self.queue) if key in self.turns]
+        lowest = min(queued, key=lambda turn: turn.query.priority, default=None)
+        if lowest is None or lowest.query.priority >= priority:
+            return False
+        self.queue.remove(lowest.query.key)
+        self._reject(lowest, "busy", "it gave way to a query of higher priority", now, out)
+        return True
+
+    def _start(self, turn: Turn, now: float, out: Out) -> None:
         query = turn.query
+        if late := self.load.late(turn.deadline - now, 0, 1, now):
+            self._reject(turn, "late", late, now, out)
+            return
         self.running.add(query.key)
-        turn.moved = now
+        turn.moved = turn.started = now
         choice = query.may_decline or bool(query.offers or query.aside == "vote" or self._peers(turn, self.card.cost))
         back = self.policy.staged and turn.judged
         if query.must_answer or not (choice or back) or not self.policy.assesses:
@@ -186,7 +210,7 @@ class Node(Together):
         else:
             self._look(turn, now, out)
 
-    def _look(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
+    def _look(self, turn: Turn, now: float, out: Out) -> None:
         query = turn.query
         turn.prompt = prompted(query.messages, self.assessor.told(query.alpha), self.settings.prompt)
         turn.session, turn.looked = self.assessor.begin(query, turn.prompt), True
@@ -195,14 +219,14 @@ class Node(Together):
         else:
             self._verdict(turn, turn.session.opening, now, out)
 
-    def _check(self, turn: Turn, out: list[msg.NodeCommand]) -> None:
+    def _check(self, turn: Turn, out: Out) -> None:
         """Draft the answer itself, and judge it."""
         assert self.checker is not None
         turn.prompt, turn.checking = turn.query.messages, True
         turn.session = self.checker.begin(turn.query, turn.prompt)
         self._generate(turn, out)
 
-    def _generate(self, turn: Turn, out: list[msg.NodeCommand]) -> None:
+    def _generate(self, turn: Turn, out: Out) -> None:
         """Start a draft: one to assess, or the answer itself, for which the refusal will not do. The scenario is for
         deciding: a model that has it before it, and may not refuse, answers worse than without.
         """
@@ -226,7 +250,7 @@ class Node(Together):
 
     # ------------------------------------------------------------------ the engine answers
 
-    def _drafted(self, event: msg.Drafted, now: float, out: list[msg.NodeCommand]) -> None:
+    def _drafted(self, event: msg.Drafted, now: float, out: Out) -> None:
         turn = self.turns.get(event.key)
         if turn is None or turn.generation != event.generation or event.key not in self.running:
             return
@@ -243,7 +267,7 @@ class Node(Together):
             turn.draft.append(piece)
             self._verdict(turn, turn.session.feed(piece), now, out)
 
-    def _scored(self, event: msg.Scored, now: float, out: list[msg.NodeCommand]) -> None:
+    def _scored(self, event: msg.Scored, now: float, out: Out) -> None:
         turn = self.turns.get(event.key)
         if turn is None or turn.generation != event.generation or turn.stage != "assessing":
             return
@@ -252,7 +276,7 @@ class Node(Together):
         turn.prompt_tokens += event.scores.prompt_tokens
         self._verdict(turn, turn.session.scored(event.scores), now, out)
 
-    def _verdict(self, turn: Turn, verdict: Verdict, now: float, out: list[msg.NodeCommand]) -> None:
+    def _verdict(self, turn: Turn, verdict: Verdict, now: float, out: Out) -> None:
         match verdict:
             case Wait():
                 if not turn.draft:  # the opening scores left it open: draft
@@ -270,7 +294,7 @@ class Node(Together):
                 turn.refused = turn.judged = True
                 self._decide(turn, now, out)
 
-    def _draft_failed(self, event: msg.DraftFailed, now: float, out: list[msg.NodeCommand]) -> None:
+    def _draft_failed(self, event: msg.DraftFailed, now: float, out: Out) -> None:
         turn = self.turns.get(event.key)
         if turn is None or turn.generation != event.generation or event.key not in self.running:
             return
@@ -284,9 +308,7 @@ class Node(Together):
         turn.judged = False
         self._hand_over(turn, event, now, out)
 
-    def _hand_over(
-        self, turn: Turn, failure: msg.DraftFailed | msg.Rejected, now: float, out: list[msg.NodeCommand]
-    ) -> None:
+    def _hand_over(self, turn: Turn, failure: msg.DraftFailed | msg.Rejected, now: float, out: Out) -> None:
         """Our own engine is of no use for this query: whoever else there is must do."""
         peers = () if turn.query.aside else self._peers(turn)
         if peers and self._closes(turn, Forward(peers[0].name), now, out):
@@ -298,7 +320,7 @@ class Node(Together):
 
     # ------------------------------------------------------------------ decide
 
-    def _decide(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
+    def _decide(self, turn: Turn, now: float, out: Out) -> None:
         peers, query = self._peers(turn), turn.query
         if turn.beside is not None and turn.beside.closing is not None:
             return
@@ -311,9 +333,7 @@ class Node(Together):
         view = View(self.card, query.alpha, *seen, text, turn.offers, turn.drafted, query.id, **self._company(turn))
         self._carry_out(turn, self.policy.decide(view), peers, now, out)
 
-    def _carry_out(
-        self, turn: Turn, decision: Decision, peers: Sequence[msg.Card], now: float, out: list[msg.NodeCommand]
-    ) -> None:
+    def _carry_out(self, turn: Turn, decision: Decision, peers: Sequence[msg.Card], now: float, out: Out) -> None:
         query, decision = turn.query, self._once(turn, decision)
         turn.reason = decision.reason if isinstance(decision, Decline) else ""
         if self._of_others(turn, decision, peers, now, out):
@@ -337,19 +357,21 @@ class Node(Together):
         elif any(decision.peer == card.name for card in peers):
             if turn.stage in ("assessing", "waiting"):
                 self._leave(turn, now, out)
-            self._forward(turn, decision.peer, now, out, decision.offers)
+            peer = decision.peer if turn.beside else self.load.instead(decision.peer, peers, now)
+            self._forward(turn, peer, now, out, decision.offers)
         else:
             raise ValueError(
                 f"policy {type(self.policy).__name__} of {self.card.name!r} forwards to {decision.peer!r}, "
                 f"not one of {[card.name for card in peers]}"
             )
 
-    def _leave(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
+    def _leave(self, turn: Turn, now: float, out: Out) -> None:
         """It is for others to answer."""
+        self.load.held(now - turn.started, now)
         self._free(turn, out)
         self._hop(turn, "refused", now, "" if turn.judged else "not tried")
 
-    def _answer(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
+    def _answer(self, turn: Turn, now: float, out: Out) -> None:
         """Give the draft as the answer where there is one worth it; else draft again, refusal excluded."""
         key, draft = turn.query.key, turn.draft
         turn.forced = turn.refused or turn.stage == "forwarding"
@@ -365,22 +387,20 @@ class Node(Together):
             turn.stage, turn.query = "queued", replace(turn.query, must_answer=True)
             self.queue.appendleft(key)
 
-    def _forward(
-        self, turn: Turn, peer: str, now: float, out: list[msg.NodeCommand], offers: tuple[Offer, ...] = ()
-    ) -> None:
+    def _forward(self, turn: Turn, peer: str, now: float, out: Out, offers: tuple[Offer, ...] = ()) -> None:
         turn.stage, turn.peer, turn.moved = "forwarding", peer, now
         query, left = turn.query, turn.query.hops_left - 1
         changes = {"path": turn.path, "hops_left": left, "remaining_s": turn.deadline - now, "offers": offers}
         out.append(msg.Route(peer, replace(query, **changes)))
 
-    def _decline(self, turn: Turn, now: float, out: list[msg.NodeCommand]) -> None:
+    def _decline(self, turn: Turn, now: float, out: Out) -> None:
         out.append(msg.Accepted(turn.query.key, self.card.name, turn.path))
         self._hop(turn, "declined", now, turn.reason)
         self._end(turn, "declined", turn.path[-1], out)
 
     # ------------------------------------------------------------------ a peer answers
 
-    def _peer_accepted(self, event: msg.Accepted, now: float, out: list[msg.NodeCommand]) -> None:
+    def _peer_accepted(self, event: msg.Accepted, now: float, out: Out) -> None:
         turn = self.turns.get(event.key)
         if turn is None:
             kept = self._settled.get(event.key)
@@ -389,8 +409,10 @@ class Node(Together):
         elif not self._heard(turn, event, now, out) and turn.stage == "forwarding":
             self._settle(turn, replace(event, hops=self._joined(turn, event.hops)), out)
 
-    def _peer_rejected(self, event: msg.Rejected, now: float, out: list[msg.NodeCommand]) -> None:
+    def _peer_rejected(self, event: msg.Rejected, now: float, out: Out) -> None:
         turn = self.turns.get(event.key)
+        if event.reason in ("busy", "late"):
+            self.load.refused(event.agent, now)
         if turn is None or self._heard(turn, event, now, out):
             return
         if turn.stage != "forwarding" or turn.peer != event.agent:
@@ -409,26 +431,26 @@ class Node(Together):
         else:
             self._hand_over(turn, event, now, out)
 
-    def _alive(self, event: msg.Alive, now: float, out: list[msg.NodeCommand]) -> None:
+    def _alive(self, event: msg.Alive, now: float, out: Out) -> None:
         turn = self.turns.get(event.key)
         if turn is not None and turn.peer == event.agent:
             turn.moved = now
 
-    def _peer_down(self, event: msg.PeerDown, now: float, out: list[msg.NodeCommand]) -> None:
+    def _peer_down(self, event: msg.PeerDown, now: float, out: Out) -> None:
         self.down |= {event.agent}
         for turn in list(self.turns.values()):
             asked = turn.beside is not None and event.agent in turn.beside.pending
             if asked or (turn.stage == "forwarding" and turn.peer == event.agent):
                 self._handle(msg.Rejected(turn.query.key, event.agent, "died"), now, out)
 
-    def _peer_up(self, event: msg.PeerUp, now: float, out: list[msg.NodeCommand]) -> None:
+    def _peer_up(self, event: msg.PeerUp, now: float, out: Out) -> None:
         self.down -= {event.agent}
 
-    def _rewired(self, event: msg.Rewired, now: float, out: list[msg.NodeCommand]) -> None:
+    def _rewired(self, event: msg.Rewired, now: float, out: Out) -> None:
         self.links = event.links
         self.card = event.links.cards.get(self.card.name, self.card)
 
-    def _outcome(self, event: msg.Outcome, now: float, out: list[msg.NodeCommand]) -> None:
+    def _outcome(self, event: msg.Outcome, now: float, out: Out) -> None:
         if self.policy.learns:
             try:
                 self.policy.learn(event)
@@ -437,12 +459,12 @@ class Node(Together):
 
     # ------------------------------------------------------------------ time and cancellation
 
-    def _cancelled(self, event: msg.Cancelled, now: float, out: list[msg.NodeCommand]) -> None:
+    def _cancelled(self, event: msg.Cancelled, now: float, out: Out) -> None:
         turn = self.turns.get(event.key)
         if turn is not None:
             self._give_up(turn, "cancelled", now, out)
 
-    def _tick(self, event: msg.Tick, now: float, out: list[msg.NodeCommand]) -> None:
+    def _tick(self, event: msg.Tick, now: float, out: Out) -> None:
         for turn in list(self.turns.values()):
             key, quiet = turn.query.key, now - turn.moved > self.settings.stall_s
             if now >= turn.deadline:
@@ -457,7 +479,7 @@ class Node(Together):
         while self._expiry and now >= self._expiry[0][0]:
             self._settled.pop(heapq.heappop(self._expiry)[1], None)
 
-    def _give_up(self, turn: Turn, reason: str, now: float, out: list[msg.NodeCommand]) -> None:
+    def _give_up(self, turn: Turn, reason: str, now: float, out: Out) -> None:
         if reason == "cancelled" and self._quits(turn, now, out):
             return
         if turn.stage == "forwarding":
@@ -470,29 +492,22 @@ class Node(Together):
 
     # ------------------------------------------------------------------ the small pieces
 
-    def _emit(self, turn: Turn, piece: msg.Piece, now: float, out: list[msg.NodeCommand]) -> None:
+    def _emit(self, turn: Turn, piece: msg.Piece, now: float, out: Out) -> None:
         if not turn.accepted:
             turn.accepted = True
             out.append(msg.Accepted(turn.query.key, self.card.name, turn.path))
         out.append(msg.Emit(turn.query.key, piece))
         if piece.finish is not None:
+            self.load.held(now - turn.started, now)
             self._hop(turn, "answered", now, turn.reason or ("forced" if turn.forced else ""))
             self._end(turn, piece.finish, turn.path[-1], out)
 
-    def _end(self, turn: Turn, finish: msg.Finish, hop: msg.Hop, out: list[msg.NodeCommand]) -> None:
-        out.append(msg.End(turn.query.key, finish, hop, self.card.cost))
+    def _end(self, turn: Turn, finish: msg.Finish, hop: msg.Hop, out: Out) -> None:
+        out.append(msg.End(turn.query.key, finish, hop, self.card.cost, alpha=turn.query.alpha))
         self._free(turn, out)
         self._remember(turn, msg.Accepted(turn.query.key, self.card.name, turn.path[:-1]))
 
-    def _reject(
-        self,
-        turn: Turn,
-        reason: str,
-        detail: str,
-        now: float,
-        out: list[msg.NodeCommand],
-        offers: tuple[Offer, ...] = (),
-    ) -> None:
+    def _reject(self, turn: Turn, reason: str, detail: str, now: float, out: Out) -> None:
         self._free(turn, out)
         self._dismiss(turn, out)
         if turn.prompt_tokens or turn.generated_tokens:
@@ -500,7 +515,7 @@ class Node(Together):
         hops = turn.path[len(turn.query.path) :]
         self._settle(turn, msg.Rejected(turn.query.key, self.card.name, reason, detail, hops, turn.offers), out)
 
-    def _settle(self, turn: Turn, result: msg.Accepted | msg.Rejected, out: list[msg.NodeCommand]) -> None:
+    def _settle(self, turn: Turn, result: msg.Accepted | msg.Rejected, out: Out) -> None:
         out.append(result)
         self._remember(turn, result)
 
@@ -509,7 +524,7 @@ class Node(Together):
         self._settled[turn.query.key] = replace(result, batch=None) if isinstance(result, msg.Accepted) else result
         heapq.heappush(self._expiry, (turn.deadline + self.settings.stall_s, turn.query.key))  # who asks may be late
 
-    def _free(self, turn: Turn, out: list[msg.NodeCommand]) -> None:
+    def _free(self, turn: Turn, out: Out) -> None:
         """Give the engine's place back; stop what it still does for this turn."""
         self.running.discard(turn.query.key)
         if turn.live:

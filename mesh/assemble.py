@@ -8,6 +8,7 @@ from typing import Any
 
 from agents.calibration import Calibration
 from agents.engines.base import Setup
+from agents.errors import ConfigError
 from agents.messages import Card
 from agents.node import Settings
 from agents.policies.guard import Screen
@@ -39,7 +40,6 @@ def agent_spec(config: MeshConfig, agent: AgentConfig, models_dir: Path | None =
     """The spec of one agent; it need not be one of ``config``'s own (an agent that joins)."""
     limits = config.limits_for(agent)
     options: dict[str, Any] = dict(agent.assessor.options)
-    uses_gpus = agent.engine.kind not in WITHOUT_GPUS
     mean_work = agent.mean_work
     if isinstance(options.get("calibration"), str | Path):
         options["calibration"] = Calibration.load(options["calibration"]).to_json()
@@ -54,11 +54,19 @@ def agent_spec(config: MeshConfig, agent: AgentConfig, models_dir: Path | None =
         (agent.engine.kind, dict(agent.engine.options)),
         policy,
         (agent.assessor.kind, options),
-        Settings(agent.prompt, agent.temperature, config.seed, limits.running, limits.waiting, limits.stall_s),
+        Settings(
+            agent.prompt,
+            agent.temperature,
+            config.seed,
+            limits.running,
+            limits.waiting,
+            limits.stall_s,
+            limits.brownout,
+        ),
         agent.context,
         limits.lease_s,
         limits.tick_s,
-        float(agent.num_gpus) if agent.num_gpus != "auto" else None if uses_gpus else 0.0,
+        _gpus(agent),
         agent.num_cpus,
         dict(agent.resources),
         agent.replicas,
@@ -66,3 +74,22 @@ def agent_spec(config: MeshConfig, agent: AgentConfig, models_dir: Path | None =
     )
     check(spec)
     return spec
+
+
+def _gpus(agent: AgentConfig) -> float | None:
+    """How many GPUs it asks for, all on one node; None: one where the cluster has any.
+
+    Raises:
+        ConfigError: they are not as many as its engine splits its model over.
+    """
+    split = agent.engine.options.get("tensor_parallel_size", 1)
+    if not isinstance(split, int) or isinstance(split, bool) or split < 1:
+        raise ConfigError(f"agent {agent.name!r}: tensor_parallel_size: {split!r}; it must be a whole number >= 1")
+    if agent.num_gpus == "auto":
+        return 0.0 if agent.engine.kind in WITHOUT_GPUS else float(split) if split > 1 else None
+    if split > 1 and agent.num_gpus not in (0, split):
+        raise ConfigError(
+            f"agent {agent.name!r}: num_gpus: {agent.num_gpus:g}; it must be {split}, the tensor_parallel_size of its "
+            "engine, or auto, or on CPUs 0"
+        )
+    return float(agent.num_gpus)

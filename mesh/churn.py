@@ -14,10 +14,10 @@ from typing import Any
 from agents.messages import Asked, Key, NodeEvent, Query, Reply
 from mesh.crowd import Crowd
 from mesh.directory import Directory
+from mesh.restarts import Restart, Rules, decide
 from mesh.runtimes.sim import Arrival, Asker
 from mesh.runtimes.trouble import Troubled, TroubledHost
 from mesh.runtimes.virtual import Caller, VirtualHost
-from mesh.supervisor import Restart, Rules, decide
 from topologies import Topology
 
 MACHINE = 8  # agents on one machine, on average

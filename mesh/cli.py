@@ -21,7 +21,7 @@ from mesh.client import Mesh
 from mesh.config import load, pools
 from mesh.ingress.command import key, serve
 from mesh.ingress.tls import ClientTLS
-from mesh.options import Address, AsJson, ModelsDir, Name, Pool, TlsCa, TlsCert, TlsKey
+from mesh.options import Address, AsJson, Elsewhere, ModelsDir, Name, Pool, Priority, TlsCa, TlsCert, TlsKey
 from mesh.query import check_alpha
 from mesh.simcommand import sim
 from mesh.terminal import print_json, print_table, say
@@ -129,14 +129,13 @@ def ask(
     deadline_s: Annotated[float | None, typer.Option(help="Bounds the wait for a reply.")] = None,
     max_cost: Annotated[float | None, typer.Option(help="Bounds the full cost of a query.")] = None,
     entry: Annotated[str | None, typer.Option(help="The agent to begin with.")] = None,
+    priority: Priority = None,
     runtime: Annotated[Literal["ray", "local"] | None, typer.Option(help="Where the pool's agents run.")] = None,
     trace: Annotated[Path | None, typer.Option(help="File that gets a JSON line for every event.")] = None,
     models_dir: ModelsDir = None,
     name: Name = None,
     address: Address = None,
-    grpc: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Ask a server elsewhere; its key: MESH_API_KEY.")
-    ] = None,
+    grpc: Elsewhere = None,
     tls_ca: TlsCa = "",
     tls_cert: TlsCert = "",
     tls_key: TlsKey = "",
@@ -152,7 +151,7 @@ def ask(
     if file is None and len(alphas) > 1:
         raise QueryError(f"alpha: {alphas}; a query has one alpha, a --file may have several")
     questions = [] if file is None else questions_of(file, on_bad)[:limit]
-    options = _given(max_tokens=max_tokens, deadline_s=deadline_s, max_cost=max_cost, entry=entry)
+    options = _given(max_tokens=max_tokens, deadline_s=deadline_s, max_cost=max_cost, entry=entry, priority=priority)
     changes = _given(runtime=runtime, trace=trace and trace.expanduser().resolve())
     shown, one_alpha = stream and not as_json, alphas[0] if alphas else None
     tls = ClientTLS(tls_ca, tls_cert, tls_key)

@@ -128,6 +128,7 @@ class Mesh:
             entry: where to begin instead of the entry agent. may_decline: "nobody here knows" is a legal reply.
             max_hops: how often it may be forwarded; with 0 the first agent has to answer, and one named as ``entry``
                 has no stand-in either.
+            priority: low, normal or high: where a queue is full, the lowest gives way.
             id: the query's id. seed: what randomness follows from; default: the query's text.
 
         Raises:

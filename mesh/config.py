@@ -95,7 +95,8 @@ class Limits(_Settings):
 
     ``running`` queries are worked on at once and ``waiting`` ones queue; beyond that it is busy. An engine
     that gives nothing for ``stall_s`` has stalled; an answer that nobody pulls for ``lease_s`` is given up.
-    Timers are looked at every ``tick_s``, agents every ``heartbeat_s``.
+    Timers are looked at every ``tick_s``, agents every ``heartbeat_s``. While its queue fills, an agent raises the
+    alpha of what comes, up to ``brownout`` of the way to 1: answers get cheaper instead of late.
     """
 
     running: Count = 32
@@ -104,6 +105,7 @@ class Limits(_Settings):
     lease_s: Seconds = 15.0
     tick_s: Seconds = 0.25
     heartbeat_s: Seconds = 1.0
+    brownout: Share = 0.0
 
 
 class AgentConfig(_Settings):
@@ -112,10 +114,10 @@ class AgentConfig(_Settings):
     ``cost`` is its normalised price per query in (0, 1]; ``mean_work`` the mean of prompt + 4 * generated
     tokens over its validation answers. A model is looked for as ``local_name`` in the models folder, then as
     hub id ``model``; a ``model`` that begins with ".", "/" or "~" is a folder. ``context`` (tokens) is the engine's
-    own where None. ``profile`` is a file that ``mesh bench routing --profiles`` writes. ``num_gpus: auto`` means one
-    where the cluster has any and the engine can use it. ``num_cpus`` only reserves, and is 0 so that a laptop of 2
-    cores can hold five agents. So many ``replicas`` share its queries, at
-    first where it has ``autoscale``.
+    own where None. ``profile`` is a file that ``mesh bench routing --profiles`` writes. ``num_gpus: auto`` means as
+    many as the engine's ``tensor_parallel_size``; where that is 1, one if the cluster has any and the engine can use
+    it. ``num_cpus`` only reserves, and is 0 so that a laptop of 2 cores can hold five agents. So many ``replicas``
+    share its queries, at first where it has ``autoscale``.
     """
 
     name: Annotated[

@@ -46,11 +46,14 @@ class Seat:
 
 @dataclass(slots=True)
 class Record:
-    """One agent as it is wanted; ``earlier`` are the versions before, the last one last."""
+    """One agent as it is wanted; ``earlier`` are the versions before, the last one last. ``card`` is what its replicas
+    told when they started.
+    """
 
     spec: AgentSpec
     earlier: tuple[AgentSpec, ...] = ()
     seats: list[Seat] = field(default_factory=list)
+    card: Card | None = None
 
     @property
     def up(self) -> tuple[str, ...]:
@@ -80,12 +83,15 @@ def by_agent(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a supervisor needs of the one before it: who is wanted, how, and who was there."""
+    """What a supervisor needs of the one before it: who is wanted, how, who was there, and of which agent some replicas
+    may serve another version already.
+    """
 
     topology: Topology
     cards: Mapping[str, Card]
     starts: Mapping[str, int]
     agents: Mapping[str, tuple[AgentSpec, tuple[AgentSpec, ...], tuple[tuple[int, State, str], ...]]]
+    updating: str = ""
 
     @property
     def up(self) -> frozenset[str]:
@@ -108,6 +114,7 @@ class Roll:
         self.leaving: list[Seat] = []
         self.starts: dict[str, int] = {}
         self.cards: dict[str, Card] = {}
+        self.updating = ""
 
     def directory(self) -> Directory:
         """What agents and callers are told."""
@@ -128,6 +135,13 @@ class Roll:
         """Those who stay, who come and who go."""
         return [*self.seats(), *self.arriving, *self.leaving]
 
+    def row(self, seat: Seat) -> dict[str, Any]:
+        """What is known here of a replica, for ``status``."""
+        record = self.records.get(seat.agent)
+        card = record.spec.card if record else self.cards.get(seat.agent)
+        row = {"agent": seat.agent, "state": seat.state, "cost": card.cost if card else None}
+        return row | {"replica": seat.address, "incarnation": seat.start, "deaths": len(seat.deaths), "why": seat.why}
+
     def asleep(self) -> list[dict[str, Any]]:
         """A row of status for each agent that has no replica."""
         return [
@@ -141,6 +155,12 @@ class Roll:
         if name not in self.records:
             raise ConfigError(f"unknown agent {name!r}: there are {', '.join(self.records)}")
         return self.records[name]
+
+    def install(self, record: Record) -> None:
+        """It is a member from now on, or takes the place of the one of its name."""
+        self.records[record.spec.name] = record
+        if record.card is not None:
+            self.cards[record.card.name] = record.card
 
     def next_start(self, name: str) -> int:
         """A number that no replica of this agent has had, also of an agent that left and came back."""
@@ -159,7 +179,7 @@ class Roll:
             name: (record.spec, record.earlier, tuple((seat.start, seat.state, seat.why) for seat in record.seats))
             for name, record in self.records.items()
         }
-        return Saved(self.topology, dict(self.cards), dict(self.starts), agents)
+        return Saved(self.topology, dict(self.cards), dict(self.starts), agents, self.updating)
 
     def restore(self, saved: Saved) -> None:
         """Take over from a predecessor."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,3 +23,9 @@ TlsCa = Annotated[
 ]
 TlsCert = Annotated[str, typer.Option(metavar="FILE", help="With --grpc: one's own certificate, as PEM.")]
 TlsKey = Annotated[str, typer.Option(metavar="FILE", help="With --grpc: the private key of that, as PEM.")]
+Priority = Annotated[
+    Literal["low", "normal", "high"] | None, typer.Option(help="Where a queue is full, the lowest gives way.")
+]
+Elsewhere = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="Ask a server elsewhere; its key: MESH_API_KEY.")
+]

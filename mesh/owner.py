@@ -112,6 +112,7 @@ class Owner:
             self._first_token,
             self.query.attempt,
             batch.end.finish,
+            batch.end.alpha,
         )
         self.stage = "done"
         return [*commands, msg.Done(reply)]
@@ -179,7 +180,9 @@ class Owner:
             return QueryTooLong(f"{detail}; the longest context is that of {longest.name!r}, {longest.context} tokens")
         if reasons == {"budget"}:
             return BudgetExceeded(f"max_cost {self.query.max_cost}: {detail}; give more, or enter at a cheaper agent")
-        if reasons == {"busy"}:
+        if reasons == {"late"}:
+            return DeadlineExceeded(f"{self._late()}: {detail}", self.text)
+        if reasons <= {"busy", "late"} and reasons:
             return AgentBusy(self._agent, detail or "every queue is full; try again later")
         told = ", ".join(f"{hop.agent} {hop.reason}" for hop in self.history if hop.verdict == "failed")
         return NoAgentLeft(f"nobody could answer query {self.query.id}: {told}; last: {detail or reason}", self.history)

@@ -13,8 +13,12 @@ from agents.messages import Message, Query
 Asked: TypeAlias = str | Sequence[Mapping[str, str]]
 MAX_HOPS = 64
 MOST = 2**53  # what every format and language can hold
+PRIORITIES = ("low", "normal", "high")
 ROLES = ("system", "user", "assistant")
-OPTIONS = ("alpha", "max_tokens", "deadline_s", "max_cost", "entry", "may_decline", "max_hops", "id", "seed")
+OPTIONS = (
+    *("alpha", "max_tokens", "deadline_s", "max_cost", "entry", "may_decline", "max_hops", "id", "seed"),
+    "priority",
+)
 
 
 def checked_query(query: Asked, options: Mapping[str, Any]) -> tuple[Query, str | None]:
@@ -45,6 +49,7 @@ def checked_query(query: Asked, options: Mapping[str, Any]) -> tuple[Query, str 
         hops_left=whole("max_hops", hops, 0),
         may_decline=flag("may_decline", options.get("may_decline", False)),
         seed=whole("seed", options.get("seed", seed), 0),
+        priority=check_priority(options.get("priority", "normal")),
     ), options.get("entry")
 
 
@@ -54,6 +59,13 @@ def check_alpha(alpha: object) -> float:
     if not (number and 0 <= alpha <= 1):  # type: ignore[operator]
         raise QueryError(f"alpha: {alpha!r}; it must be a number from 0 (best answer) to 1 (lowest cost)")
     return float(alpha)  # type: ignore[arg-type]
+
+
+def check_priority(priority: object) -> int:
+    """The place of ``priority`` among ``PRIORITIES``, from the lowest on. Raises QueryError."""
+    if priority not in PRIORITIES:
+        raise QueryError(f"priority: {priority!r}; it must be one of {', '.join(PRIORITIES)}")
+    return PRIORITIES.index(str(priority))
 
 
 def _positive(field: str, value: object) -> float:

@@ -22,7 +22,7 @@ from agents.names import agent_of
 from mesh.directory import NOBODY, Directory
 
 FRESH_S = 2.0  # how long a replica's own word on its load counts: one that nobody asks says nothing
-ELSEWHERE = ("busy", "leaving")  # why another replica of the agent may well take the query
+ELSEWHERE = ("busy", "late", "leaving")  # why another replica of the agent may well take the query
 
 
 class Balance:

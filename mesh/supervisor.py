@@ -1,6 +1,6 @@
 """Keeps the agents of one mesh alive and tells them of each other; the only one who restarts.
 
-What to do about a death is ``decide``, pure; around it is one small task per replica that watches it.
+What to do about a death is ``mesh.restarts``, pure; around it is one small task per replica that watches it.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from agents.errors import AgentError, ConfigError, PlacementError
-from agents.messages import NodeEvent, PeerDown, PeerUp, Rewired
+from agents.errors import AgentDied, AgentError, ConfigError, MeshError, PlacementError
+from agents.messages import PeerDown, PeerUp, Rewired
 from agents.spec import AgentSpec
 from mesh.directory import Directory
 from mesh.members import Record, Roll, Saved, Seat
+from mesh.news import News
+from mesh.restarts import GiveUp, Rules, decide
 from mesh.runtimes.base import Runtime
 from mesh.versions import Version
 from topologies import Topology
@@ -27,38 +28,6 @@ log = logging.getLogger(__name__)
 Trace: TypeAlias = Callable[..., None]
 _LOOK_S = 0.1  # how often one that leaves is asked whether it is done
 _LAST_PULL_S = 1.0  # and how long its last answers are then there to be pulled
-
-
-@dataclass(frozen=True, slots=True)
-class Restart:
-    """Start the agent again after ``delay_s``."""
-
-    delay_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """Leave the agent out: it dies as often as it is started."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Back-off doubles from ``first_s`` to ``most_s``; ``deaths`` within ``window_s`` are a crash loop."""
-
-    first_s: float = 0.2
-    most_s: float = 30.0
-    deaths: int = 6
-    window_s: float = 120.0
-
-
-def decide(deaths: tuple[float, ...], now: float, rules: Rules) -> Restart | GiveUp:
-    """What to do about an agent that has died at these times, the last one just now."""
-    recent = sum(now - at <= rules.window_s for at in deaths)
-    if recent >= rules.deaths:
-        return GiveUp(f"died {recent} times within {rules.window_s:g} s")
-    return Restart(min(rules.most_s, rules.first_s * 2.0 ** (recent - 1)))
 
 
 class Supervisor:
@@ -88,6 +57,7 @@ class Supervisor:
         for name, spec in specs.items():
             self.roll.records[name] = Record(spec, seats=[Seat(name) for _ in range(spec.replicas)])
         self.directory = Directory(topology, {})
+        self.news = News(runtime, self.roll)
         self._save = save or (lambda saved: None)
         self._changing = asyncio.Lock()  # one joins, leaves or changes at a time
         self._partings: set[asyncio.Task[None]] = set()
@@ -115,7 +85,7 @@ class Supervisor:
         self.roll.restore(saved)
         seats = self.roll.seats()
         up = [seat for seat in seats if seat.state == "up"]
-        for seat, well in zip(up, await asyncio.gather(*(self._well(seat.address) for seat in up)), strict=True):
+        for seat, well in zip(up, await asyncio.gather(*(self._sound(seat, saved) for seat in up)), strict=True):
             if not well:
                 seat.state = "down"
                 await self.runtime.kill(seat.address)
@@ -124,6 +94,15 @@ class Supervisor:
             if seat.state != "given up":
                 self._keep(seat)
         self.trace("supervisor_resumed", agents=len(self.roll.records))
+
+    async def _sound(self, seat: Seat, saved: Saved) -> bool:
+        """Whether a replica is well and, where some of its agent may serve another version, serves what is wanted."""
+        if seat.agent == saved.updating:
+            try:
+                await self.runtime.serve(seat.address, self.roll.records[seat.agent].spec)
+            except MeshError:
+                return False
+        return await self._well(seat.address)
 
     async def status(self) -> list[dict[str, Any]]:
         """One row a replica; what one that answers says of itself included."""
@@ -178,6 +157,8 @@ class Supervisor:
             record.seats = [*record.seats[:replicas], *new]
             self.roll.leaving.extend(gone)
             await self._introduce()
+            if not record.seats:  # it sleeps: whoever thinks it dead would not wake it
+                await self.news.tell_all(PeerUp(name))
             for seat in new:
                 self._keep(seat)
             self.trace("agent_scaled", agent=name, replicas=replicas)
@@ -218,11 +199,32 @@ class Supervisor:
                 spec, earlier = record.earlier[-1], record.earlier[:-1]
             else:
                 raise ConfigError(f"agent {name!r} has no earlier version to go back to")
-            for address in record.up:
-                await self.runtime.serve(address, spec)
-            record.spec, record.earlier = spec, earlier
-            self._save(self.roll.save())
+            self.roll.updating = name
+            self._save(self.roll.save())  # a successor must know that some may serve another version than is wanted
+            try:
+                await self._serve(record, spec)
+                record.spec, record.earlier = spec, earlier
+            finally:
+                self.roll.updating = ""
+                self._save(self.roll.save())
             self.trace("agent_updated", agent=name, adapter=str(spec.setup.adapter or ""))
+
+    async def _serve(self, record: Record, spec: AgentSpec) -> None:
+        """Have all its replicas serve this, also those that come up meanwhile; where it does not fit one, none does."""
+        served: list[str] = []
+        try:
+            while late := [address for address in record.up if address not in served]:
+                for address in late:
+                    served.append(address)
+                    with contextlib.suppress(AgentDied):  # its successor will come with what is wanted then
+                        await self.runtime.serve(address, spec)
+        except MeshError:
+            for address in served:
+                try:
+                    await self.runtime.serve(address, record.spec)
+                except MeshError:  # nobody knows what it serves now
+                    await self.runtime.kill(address)
+            raise
 
     async def _seat(self, record: Record) -> None:
         """Launch all replicas of an agent that is to be a member; where one cannot start, none of them stays."""
@@ -237,7 +239,7 @@ class Supervisor:
 
     async def _installed(self, record: Record) -> None:
         """Those who were launched are members from now on."""
-        self.roll.records[record.spec.name] = record
+        self.roll.install(record)
         for seat in record.seats:
             self._keep(seat)
         await self._join(record.spec.name)
@@ -259,8 +261,9 @@ class Supervisor:
                 in_hand = bool(await self.runtime.leave(seat.address))
                 await asyncio.sleep(_LOOK_S if in_hand else _LAST_PULL_S)
         await self.runtime.kill(seat.address)
+        seat.settled.set()
         self.roll.leaving.remove(seat)
-        self._know()
+        await self._introduce()  # what it may have sent last is refused from now on
 
     # ------------------------------------------------------------------ one replica's life
 
@@ -282,10 +285,17 @@ class Supervisor:
         self._save(self.roll.save())
         known = self.directory if seat.agent in self.directory.cards else None
         card = await self.runtime.launch(seat.address, spec, known, seat.waits)
-        if wanted.spec is not spec:  # it was given another version meanwhile
-            await self.runtime.serve(seat.address, wanted.spec)
+        try:
+            while wanted.spec is not spec:  # it was given another version meanwhile
+                spec = wanted.spec
+                await self.runtime.serve(seat.address, spec)
+        except BaseException:
+            await self.runtime.kill(seat.address)
+            raise
         seat.state, seat.why = "up", ""
-        self.roll.cards[card.name] = card
+        wanted.card = card
+        if record is None:  # else it is not published before all of them are up
+            self.roll.cards[card.name] = card
         self._know()
         self.trace("agent_up", agent=card.name, incarnation=seat.start)
 
@@ -297,9 +307,11 @@ class Supervisor:
             if seat.state == "up":
                 seat.settled.set()
                 self._down(seat, await self._until_dead(seat.address))
-                await self._tell_all(Rewired(self.directory))
+                await self.news.tell_all(Rewired(self.directory))
+                if seat in self.roll.leaving:
+                    return
                 if not self.roll.records[seat.agent].up:
-                    await self._tell_all(PeerDown(seat.agent))
+                    await self.news.tell_all(PeerDown(seat.agent))
             if not await self._revive(seat):
                 seat.settled.set()
                 return
@@ -319,10 +331,13 @@ class Supervisor:
             while silent < 3 and not watch.done():
                 await asyncio.wait({watch}, timeout=self.heartbeat_s)
                 silent = 0 if watch.done() or await self._well(address) else silent + 1
+                if address in self.news.missed and not silent:
+                    await self.news.teach(address, self.directory)
             await self.runtime.kill(address)
             return "it was not well three times in a row" if silent else "it is gone"
         finally:
             watch.cancel()
+            self.news.missed.discard(address)
 
     async def _well(self, address: str) -> bool:
         try:
@@ -359,10 +374,8 @@ class Supervisor:
     async def _join(self, name: str) -> None:
         """A newcomer learns all that it has missed, then the others that it is there: they may have thought it dead."""
         await self._introduce()
-        for other, record in self.roll.records.items():
-            if not record.up:
-                await self._tell(name, PeerDown(other))
-        await self._tell_all(PeerUp(name))
+        await asyncio.gather(*(self.news.teach(address, self.directory) for address in self.roll.records[name].up))
+        await self.news.tell_all(PeerUp(name))
 
     def _know(self) -> None:
         self.directory = self.roll.directory()
@@ -371,23 +384,10 @@ class Supervisor:
 
     async def _introduce(self) -> None:
         self._know()
-        await self._tell_all(Rewired(self.directory))
-
-    async def _tell_all(self, event: NodeEvent) -> None:
-        addresses = [seat.address for seat in self.roll.seats() if seat.state == "up"]
-        await asyncio.gather(*(self._tell(address, event) for address in addresses))
-
-    async def _tell(self, name: str, event: NodeEvent) -> None:
-        try:
-            await self.runtime.tell(name, event)
-        except AgentError as error:
-            log.debug("%s was not told %s: %s", name, type(event).__name__, error)
+        await self.news.tell_all(Rewired(self.directory))
 
     async def _status(self, seat: Seat) -> dict[str, Any]:
-        record = self.roll.records.get(seat.agent)
-        card = record.spec.card if record else self.roll.cards.get(seat.agent)
-        row = {"agent": seat.agent, "state": seat.state, "cost": card.cost if card else None}
-        row |= {"replica": seat.address, "incarnation": seat.start, "deaths": len(seat.deaths), "why": seat.why}
+        row = self.roll.row(seat)
         try:
             return row | (await self.runtime.status(seat.address) if seat.state in ("up", "leaving") else {})
         except AgentError as error:

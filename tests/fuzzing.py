@@ -95,6 +95,8 @@ def headers(rng: random.Random) -> dict[str, str]:
     if rng.random() < 0.2:
         told["X-Mesh-Alpha"] = rng.choice(("0.3", "1e0", "nan", "-1", "", "0." + "3" * 40, "half"))
     if rng.random() < 0.1:
+        told["X-Mesh-Priority"] = rng.choice(("high", "low", "", "HIGH", "2", "x" * 300))
+    if rng.random() < 0.1:
         told["X-Request-Id"] = rng.choice(("a" * 5_000, "id", "<b>", "%0d%0a"))
     return told
 

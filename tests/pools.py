@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agents.engines.base import Setup
+from agents.engines.scripted import ScriptedEngine
 from agents.errors import MeshError
 from agents.messages import Message, Outcome, Query, Reply
 from agents.offers import Offer
@@ -136,3 +138,10 @@ class Restless(Policy):
         mine = (*view.offers, Offer(view.agent.name, 0.1 * at))
         steps += [Forward(card.name, offers) for card in view.neighbours[:2] for offers in ((), mine)]
         return steps[at % len(steps)]
+
+
+class Split(ScriptedEngine):
+    """Says that it splits a model over so many GPUs."""
+
+    def __init__(self, setup: Setup, *, tensor_parallel_size: int = 1, **options: Any) -> None:
+        super().__init__(setup, **options)

@@ -126,6 +126,8 @@ def test_max_tokens_is_a_positive_whole_number(two: Mesh, value: Any) -> None:
         ("max_tokens", 10**20, "at most 2**53"),
         ("deadline_s", 10**400, "at most 2**53"),
         ("max_hops", -1, "from 0 on"),
+        ("priority", "urgent", "one of low, normal, high"),
+        ("priority", 2, "one of low, normal, high"),
     ],
 )
 def test_the_other_options_are_checked_too(two: Mesh, field: str, value: Any, right: str) -> None:

@@ -67,6 +67,7 @@ def test_what_a_mesh_can_do() -> None:
 def test_what_a_reply_tells() -> None:
     assert list(inspect.signature(mesh.Reply).parameters) == [
         "id", "text", "agent", "alpha", "cost", "full_cost", "path", "seconds", "first_token_s", "attempts", "finish",
+        "alpha_used",
     ]  # fmt: skip
     assert list(inspect.signature(mesh.Hop).parameters) == [
         "agent", "verdict", "confidence", "seconds", "prompt_tokens", "generated_tokens", "full_cost", "reason",

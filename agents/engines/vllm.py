@@ -40,6 +40,8 @@ class VllmEngine:
         dtype: "auto" takes the model's own, on a CPU bfloat16.
         enforce_eager: None compiles on a GPU only.
         kv_cache_gib: GiB of key-value cache on a CPU; a GPU fills ``gpu_memory_utilization``.
+        tensor_parallel_size: GPUs over which each layer is split. All are this actor's own: vLLM starts a process
+            for each, and Ray, which places an actor on one node with all that it asks for, is asked for as many.
         lora: whether adapters can be loaded; None: if the agent starts with one.
         extra: more AsyncEngineArgs.
     """
@@ -242,6 +244,8 @@ class VllmEngine:
             "dtype": "bfloat16" if cpu and self.dtype == "auto" else self.dtype,
             "gpu_memory_utilization": self.gpu_memory_utilization,
             "tensor_parallel_size": self.tensor_parallel_size,
+            # else, as an actor of Ray's, it might look for GPUs of other actors in a placement group
+            "distributed_executor_backend": "mp" if self.tensor_parallel_size > 1 else None,
             "enforce_eager": cpu if self.enforce_eager is None else self.enforce_eager,
             "max_num_seqs": self.max_num_seqs,
             "enable_prefix_caching": self.prefix_caching,

@@ -147,7 +147,7 @@ class Door:
         alpha = self.mesh.config.alpha if question.alpha is None else question.alpha
         try:
             self.check(question)
-            async with self.gate.admitted(question.who.name, streams):
+            async with self.gate.admitted(question.who.name, streams, question.options.get("priority", "normal")):
                 self._levels()
                 self.meters.observe("mesh_queue_seconds", time.monotonic() - question.arrived, {})
                 yield note

@@ -30,6 +30,7 @@ from mesh.ingress.grpc_client import OPTIONS, check_target, credentials, unpacke
 from mesh.ingress.mesh_pb2_grpc import MeshStub
 from mesh.ingress.names import MESH
 from mesh.ingress.tls import ClientTLS
+from mesh.query import PRIORITIES
 
 _ENDS: dict[str, type[Exception]] = {"context_length_exceeded": QueryTooLong, "budget_exceeded": BudgetExceeded}
 
@@ -141,6 +142,7 @@ class RemoteMesh:
             max_tokens=request.max_tokens,
             may_decline=not request.ban,
             seed=request.seed,
+            priority=PRIORITIES[request.priority],
             meshes=(*request.meshes, *([self.setup.mesh] if self.setup.mesh else [])),
             continued=request.continued,
             **{name: value for name, value in given.items() if value is not None},

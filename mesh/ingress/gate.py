@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Iterator
 
 from mesh.ingress.errors import Refused
 from mesh.ingress.limits import Limits
+from mesh.query import PRIORITIES
 
 
 class Bucket:
@@ -41,7 +41,7 @@ class Gate:
         self.limits, self.running = limits, 0
         self._buckets: dict[str, Bucket] = {}
         self._streams: dict[str, int] = {}
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self._queue: dict[asyncio.Future[None], int] = {}  # who waits, in order, and its priority
 
     @property
     def waiting(self) -> int:
@@ -57,14 +57,14 @@ class Gate:
             raise Refused(429, "rate_limit_exceeded", told, retry_after_s=wait_s)
 
     @contextlib.asynccontextmanager
-    async def admitted(self, key: str, streams: bool) -> AsyncIterator[None]:
-        """Inside, the query may be asked.
+    async def admitted(self, key: str, streams: bool, priority: str = "normal") -> AsyncIterator[None]:
+        """Inside, the query may be asked. Where the queue is full, the last of the lowest priority gives way.
 
         Raises:
             Refused: 429 for too many streams of this key, 503 where the queue is full, or too slow.
         """
         with self._streaming(key) if streams else contextlib.nullcontext():
-            await self._enter()
+            await self._enter(PRIORITIES.index(priority) if priority in PRIORITIES else 0)
             try:
                 yield
             finally:
@@ -81,32 +81,43 @@ class Gate:
         finally:
             self._streams[key] -= 1
 
-    async def _enter(self) -> None:
+    async def _enter(self, priority: int) -> None:
         if self.running < self.limits.running and not self._queue:
             self.running += 1
             return
-        if len(self._queue) >= self.limits.waiting:
+        if len(self._queue) >= self.limits.waiting and not self._gave_way(priority):
             raise Refused(503, "queue_full", f"{len(self._queue)} queries wait already", retry_after_s=1.0)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
+        self._queue[turn] = priority
         try:
             async with asyncio.timeout(self.limits.queue_s):
                 await turn
         except BaseException as error:
-            if turn.done() and not turn.cancelled():  # its turn had come just then
+            if turn.done() and not turn.cancelled() and turn.exception() is None:  # its turn had come just then
                 self._leave()
             else:
-                with contextlib.suppress(ValueError):  # whoever left just now has passed it over
-                    self._queue.remove(turn)
+                self._queue.pop(turn, None)  # whoever left just now has passed it over
             if isinstance(error, TimeoutError):
                 told = f"no turn within {self.limits.queue_s:g} s; {self.running} queries are worked on"
                 raise Refused(503, "queue_timeout", told, retry_after_s=1.0) from None
             raise
 
+    def _gave_way(self, priority: int) -> bool:
+        """Whether one that waits was sent away for one of this priority: the last of the lowest."""
+        lowest = min(reversed(self._queue), key=lambda turn: self._queue[turn], default=None)
+        if lowest is None or self._queue[lowest] >= priority:
+            return False
+        del self._queue[lowest]
+        if not lowest.done():
+            told = "it gave way to a query of higher priority"
+            lowest.set_exception(Refused(503, "queue_full", told, retry_after_s=1.0))
+        return True
+
     def _leave(self) -> None:
         """Hand the place on to who has waited longest."""
         while self._queue:
-            turn = self._queue.popleft()
+            turn = next(iter(self._queue))
+            del self._queue[turn]
             if not turn.done():
                 turn.set_result(None)
                 return

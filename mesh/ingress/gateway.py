@@ -17,6 +17,7 @@ class Passed(msg.Request, frozen=True, gc=False):
     remaining_s: float | None = None
     max_cost: float | None = None
     meshes: tuple[str, ...] = ()
+    priority: int = 1
 
 
 class Gateway(Node):
@@ -40,6 +41,7 @@ class Gateway(Node):
         assert isinstance(asked, msg.Generate)
         request = replace(asked.request, messages=query.messages, max_work=None)  # it has its own price and scenario
         bounds: dict[str, Any] = {"remaining_s": turn.deadline - turn.moved, "max_cost": self._budget(turn)}
+        bounds |= {"priority": query.priority}
         out.append(msg.Generate(Passed(**asdict(request), alpha=query.alpha, meshes=query.meshes, **bounds)))
 
     def _hop(self, turn: Turn, verdict: Any, now: float, reason: str = "") -> None:

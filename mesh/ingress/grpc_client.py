@@ -127,4 +127,5 @@ def unpacked(reply: Any) -> Reply:
         reply.first_token_s if reply.HasField("first_token_s") else None,
         reply.attempts,
         reply.finish,
+        reply.alpha_used if reply.HasField("alpha_used") else None,
     )

@@ -271,7 +271,7 @@ def _settings(text: str) -> dict[str, Any]:
 
 def packed(reply: Reply) -> Any:
     """A reply as protobuf."""
-    fields = ("id", "text", "agent", "alpha", "cost", "full_cost", "seconds", "first_token_s", "attempts", "finish")
+    fields = ("id", "text", "agent", "alpha", "alpha_used", "cost", "full_cost", "seconds", "first_token_s")
     hops = ("agent", "verdict", "confidence", "seconds", "prompt_tokens", "generated_tokens", "full_cost", "reason")
     path = [pb.Hop(**{name: getattr(hop, name) for name in hops}) for hop in reply.path]
-    return pb.Reply(path=path, **{name: getattr(reply, name) for name in fields})
+    return pb.Reply(path=path, **{name: getattr(reply, name) for name in (*fields, "attempts", "finish")})

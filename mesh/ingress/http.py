@@ -35,7 +35,7 @@ from mesh.ingress.door import Door, Question, log_fault
 from mesh.ingress.errors import Refused, refusal
 from mesh.ingress.guard import JSON, Guard, refused
 from mesh.ingress.keys import ANYBODY, Key
-from mesh.ingress.names import read_alpha
+from mesh.ingress.names import read_alpha, read_priority
 from mesh.ingress.page import page
 from mesh.ingress.requests import Asking, ChatRequest, CompletionRequest, Feedback
 
@@ -97,7 +97,8 @@ async def _answer(
     try:
         model = await door.model(body.model)
         alpha = read_alpha(body.alpha, request.headers.get("x-mesh-alpha"), model)
-        question = Question(who, messages, alpha, model.only(body.options), request.state.arrived)
+        options = body.options | read_priority(body.priority, request.headers.get("x-mesh-priority"))
+        question = Question(who, messages, alpha, model.only(options), request.state.arrived)
         count = body.stream_options is not None and body.stream_options.include_usage
         shape = wire.Shape(kind, question.id, body.model, int(time.time()), count)
         if body.stream:

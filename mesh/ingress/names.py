@@ -9,7 +9,7 @@ from typing import Any
 
 from agents.errors import QueryError
 from mesh.ingress.errors import Refused
-from mesh.query import check_alpha
+from mesh.query import check_alpha, check_priority
 
 MESH = "mesh"
 AT_ALPHA = "mesh-alpha-"
@@ -69,3 +69,18 @@ def read_alpha(body: float | None, header: str | None, model: Model) -> float | 
         return check_alpha(float(header) if _NUMBER.fullmatch(header.strip()) else header)
     except QueryError as error:
         raise Refused(400, "invalid_value", f"X-Mesh-Alpha: {error}", "X-Mesh-Alpha") from None
+
+
+def read_priority(body: str | None, header: str | None) -> dict[str, str]:
+    """The priority of a request as an option of ``Mesh.ask``: its body's, else its header's; nothing where none says.
+
+    Raises:
+        Refused: 400 where the header is none.
+    """
+    if body is not None or header is None:
+        return {} if body is None else {"priority": body}
+    try:
+        check_priority(header)
+    except QueryError as error:
+        raise Refused(400, "invalid_value", f"X-Mesh-Priority: {error}", "X-Mesh-Priority") from None
+    return {"priority": header}

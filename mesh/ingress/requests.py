@@ -75,7 +75,7 @@ class ResponseFormat(_Body):
 
 
 class Asking(_Body):
-    """What both endpoints take. ``alpha``, ``max_cost``, ``deadline_s`` and ``entry`` are the mesh's own."""
+    """What both endpoints take. ``alpha``, ``max_cost``, ``deadline_s``, ``entry``, ``priority`` are the mesh's own."""
 
     model: Text
     stream: Flag = False
@@ -86,6 +86,7 @@ class Asking(_Body):
     max_cost: Real | None = Field(default=None, description="bounds the full cost of the query")
     deadline_s: Real | None = Field(default=None, description="bounds the wait, in seconds")
     entry: Text | None = Field(default=None, description="the agent to begin with")
+    priority: Literal["low", "normal", "high"] | None = Field(default=None, description="the lowest gives way")
 
     n: Literal[1] | None = None
     stop: Nothing = None
@@ -110,7 +111,7 @@ class Asking(_Body):
             "deadline_s": self.deadline_s,
             "max_cost": self.max_cost,
         }
-        given |= {"entry": self.entry, "seed": self.seed}
+        given |= {"entry": self.entry, "seed": self.seed, "priority": self.priority}
         return {name: value for name, value in given.items() if value is not None}
 
 

@@ -42,6 +42,7 @@ def about(reply: Reply) -> dict[str, Any]:
         "full_cost": reply.full_cost,
         "confidence": reply.confidence,
         "alpha": reply.alpha,
+        "alpha_used": reply.alpha_used,
         "seconds": reply.seconds,
         "first_token_s": reply.first_token_s,
         "attempts": reply.attempts,

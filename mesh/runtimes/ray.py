@@ -140,11 +140,14 @@ def _wanting(spec: AgentSpec, gpus: float) -> str:
     """What an agent waits for that has no place yet."""
     wants = {"GPU": gpus, "CPU": spec.num_cpus, **spec.resources}
     has, free = ray.cluster_resources(), ray.available_resources()
-    told = [
-        f"{amount:g} {what} (the cluster has {has.get(what, 0):g}, {free.get(what, 0):g} of them free)"
-        for what, amount in wants.items()
-        if amount
-    ]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    told = []
+    for what, amount in wants.items():
+        if amount:
+            there = f"the cluster has {has.get(what, 0):g}, {free.get(what, 0):g} of them free"
+            most = max((node.get(what, 0) for node in nodes), default=0)  # an actor has all of it on one node
+            there += f"; no node has more than {most:g}" if most < amount <= has.get(what, 0) else ""
+            told.append(f"{amount:g} {what} ({there})")
     return f"waits for {' and '.join(told) or 'a place'}"
 
 

@@ -7,6 +7,10 @@ import time
 import pytest
 
 import mesh
+from mesh.assemble import agent_specs
+from mesh.config import load
+from mesh.runtimes.ray import _wanting
+from tests.pools import pool
 from tests.ray.conftest import Opener, row, until
 
 pytestmark = pytest.mark.ray
@@ -18,6 +22,28 @@ def test_five_agents_on_five_gpus(open_mesh: Opener) -> None:
     assert sorted(gpu for each in rows for gpu in each["gpus"]) == ["0", "1", "2", "3", "4"]
     assert all(each["device"] == each["gpus"][0] for each in rows)  # what the engine's own process sees
     assert len({each["pid"] for each in rows}) == 5
+
+
+def test_a_model_split_over_two_gpus_gets_both(open_mesh: Opener) -> None:
+    """By one actor, which Ray places on one node with all that it asks for."""
+    engine = {"kind": "tests.pools:Split", "tensor_parallel_size": 2}
+    rows = open_mesh({"a": engine, "b": engine}).status()
+    assert sorted(len(set(each["gpus"])) for each in rows) == [2, 2]
+    assert len({gpu for each in rows for gpu in each["gpus"]}) == 4
+    assert all(each["device"] == ",".join(each["gpus"]) for each in rows)
+    with pytest.raises(mesh.PlacementError, match=r"agent 'c' waits for 2 GPU \(the cluster has 5, 1 of them free"):
+        open_mesh({"c": engine}, placement_timeout_s=1.0)
+
+
+def test_gpus_that_no_node_has_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [{"Alive": True, "Resources": {"GPU": 2.0}}, {"Alive": True, "Resources": {"GPU": 2.0}}]
+    nodes.append({"Alive": False, "Resources": {"GPU": 8.0}})
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    for name in ("ray.cluster_resources", "ray.available_resources"):
+        monkeypatch.setattr(name, lambda: {"GPU": 4.0})
+    spec = agent_specs(load(pool(agents=1)))["a0"]
+    told = "waits for 4 GPU (the cluster has 4, 4 of them free; no node has more than 2)"
+    assert _wanting(spec, 4.0) == told
 
 
 @pytest.mark.slow

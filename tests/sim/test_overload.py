@@ -56,7 +56,7 @@ def test_a_full_agent_leaves_queries_to_others() -> None:
     assert {hop.reason for reply in replies for hop in reply.path if hop.verdict == "failed"} == {"busy"}
 
 
-def test_what_cannot_end_in_time_is_ended_at_its_deadline() -> None:
+def test_what_cannot_end_in_time_is_not_begun() -> None:
     limits = {"running": 1, "waiting": 100, "tick_s": 0.05}
     settings = pool(agents=1, engine={"refuse": 0.0, "delay_s": 1.0}, limits=limits)
     config, world = load(settings), simulation(settings)
@@ -64,4 +64,54 @@ def test_what_cannot_end_in_time_is_ended_at_its_deadline() -> None:
         world.ask(query(config, f"question {number}", 0.5, str(number), remaining_s=4.5))
     ends = world.run()
     assert [type(end).__name__ for end in ends] == ["Reply"] * 4 + ["DeadlineExceeded"] * 6
-    assert world.now < 6  # the six were not worked on afterwards
+    assert "it would take 1.1 s here, and 0.5 s are left" in str(ends[4])
+    assert world.now < 4.5  # known before the deadline: nothing was begun in vain
+
+
+def test_where_deadlines_are_short_work_is_not_wasted_on_what_will_be_late() -> None:
+    """Twice the capacity, a queue longer than the deadline allows: what is answered is answered in time."""
+    limits = {"running": RUNNING, "waiting": 200, "tick_s": 0.05}
+    settings = pool(agents=1, engine={"refuse": 0.0, "delay_s": SERVICE_S}, limits=limits)
+    config, world = load(settings), simulation(settings)
+    for number in range(int(2 * CAPACITY * SECONDS)):
+        at = number / (2 * CAPACITY)
+        world.ask(query(config, f"question {number}", 0.5, str(number), remaining_s=2.0), at)
+    ends = Counter(type(end).__name__ for end in world.run())
+    assert ends["Reply"] >= 0.9 * CAPACITY * SECONDS
+    assert set(ends) == {"Reply", "DeadlineExceeded"}
+
+
+def test_high_priority_is_answered_through_an_overload() -> None:
+    limits = {"running": RUNNING, "waiting": WAITING}
+    settings = pool(agents=1, engine={"refuse": 0.0, "delay_s": SERVICE_S}, limits=limits)
+    config, world = load(settings), simulation(settings)
+    asked = int(2 * CAPACITY * SECONDS)
+    for number in range(asked):  # a fifth high, three fifths normal, a fifth low
+        priority = (2, 1, 1, 1, 0)[number % 5]
+        world.ask(query(config, f"question {number}", 0.5, str(number), priority=priority), number / (2 * CAPACITY))
+    ends = world.run()
+    answered = Counter((2, 1, 1, 1, 0)[at % 5] for at, end in enumerate(ends) if isinstance(end, Reply))
+    assert answered[2] == asked / 5
+    assert answered[0] < 0.1 * asked / 5
+    assert answered.total() >= 0.9 * CAPACITY * SECONDS
+
+
+def test_a_brown_out_answers_more_cheaply_and_says_so() -> None:
+    """Agents that would forward at the alpha asked for answer themselves while they have too much to do."""
+    engine = {"refuse": 0.0, "confidence": 0.6, "delay_s": SERVICE_S, "pieces": 1}
+    found = []
+    for brownout in (0.0, 1.0):
+        limits = {"running": RUNNING, "waiting": WAITING, "brownout": brownout}
+        settings = pool("reliability", agents=2, engine=engine, limits=limits)
+        config, world = load(settings), simulation(settings)
+        for number in range(int(2 * CAPACITY * SECONDS)):
+            world.ask(query(config, f"question {number}", 0.5, str(number)), number / (2 * CAPACITY))
+        replies = [end for end in world.run() if isinstance(end, Reply)]
+        assert {reply.alpha for reply in replies} == {0.5}
+        used = [reply.alpha_used for reply in replies if reply.alpha_used is not None]
+        assert len(used) == len(replies)
+        assert max(used) > 0.6 if brownout else set(used) == {0.5}
+        found.append((len(replies), sum(reply.full_cost for reply in replies) / len(replies)))
+    (asked_for, dear), (browned, cheap) = found
+    assert browned >= asked_for
+    assert cheap < 0.8 * dear

@@ -6,11 +6,21 @@ import dataclasses
 import os
 import random
 from collections.abc import Callable
+from heapq import heapify
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from msgspec.structs import replace
 
 from agents.messages import (
@@ -22,6 +32,7 @@ from agents.messages import (
     NodeCommand,
     NodeEvent,
     Piece,
+    Query,
     Reply,
     Scored,
     Stop,
@@ -35,8 +46,10 @@ from mesh.runtimes.virtual import Caller, VirtualHost
 from mesh.simulate import question
 from tests.pools import RULES, SHAPES, pool
 
-EXAMPLES = {"default": 300, "thorough": 10_000}[os.environ.get("HYPOTHESIS_PROFILE", "default")]
-explored = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = {"default": 500, "thorough": 10_000}[os.environ.get("HYPOTHESIS_PROFILE", "default")]
+explored = settings(
+    max_examples=EXAMPLES, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 TICK_S, DEADLINE_S, LATENCY_S = 0.25, 3.0, 0.5
 
 
@@ -70,9 +83,14 @@ class Watched(Node):
                     self._work(request.key)
                 case Stop(key):
                     self.engine.discard(key)
-        assert self.engine <= self.running <= self.turns.keys()
-        assert len(self.running) <= self.settings.running
+        self.check()
         return commands
+
+    def check(self) -> None:
+        limits = self.settings
+        assert self.engine <= self.running <= self.turns.keys()
+        assert len(self.running) <= limits.running
+        assert len(self.turns) <= limits.running + limits.waiting
 
     def _work(self, key: Key) -> None:
         assert key not in self.engine, "two drafts at once"
@@ -115,24 +133,17 @@ class Adversary(Troubled):
             assert agent.drafts.keys() <= agent.node.running, "the engine works for nobody"
 
 
-class AnyOrder(Adversary):
-    """Whatever is under way may happen next, however late that makes everything else."""
-
-    def step(self) -> None:
-        at, _, do, what = self._heap.pop(self.rng.randrange(len(self._heap)))
-        self.now = max(self.now, at)
-        do(*what)
-        self.check()
-
-
 SHARES = st.sampled_from((0.0, 0.2, 0.5, 1.0))
 TROUBLES = st.sampled_from((0.0, 0.0, 0.2, 0.6))
+ALPHAS = st.sampled_from((0.2, 0.5, 0.8))
+FIELDS = st.sampled_from(({}, {"may_decline": True}, {"must_answer": True}, {"max_cost": 1.0}, {"hops_left": 1}))
+PLACES = st.integers(0, 9)
 TIMES = st.floats(0, 6, allow_nan=False).map(lambda at: round(at, 3))
 
 
 @st.composite
-def histories(draw: st.DrawFn, kind: type[Adversary] = Adversary) -> Adversary:
-    """A small pool under a heavy load, with deaths, stalls, cancellations and changes of who is there on the way."""
+def worlds(draw: st.DrawFn, kind: type[Adversary] = Adversary) -> Adversary:
+    """A small pool whose agents are soon full, refuse, fail and stall."""
     engine = {"refuse": draw(SHARES), "fail": draw(TROUBLES), "stall": draw(TROUBLES)}
     engine |= {"delay_s": draw(st.sampled_from((0.0, 0.1, 0.6))), "piece_s": draw(st.sampled_from((0.0, 0.2)))}
     limits = {"running": draw(st.integers(1, 3)), "waiting": draw(st.integers(0, 4)), "tick_s": TICK_S}
@@ -141,20 +152,27 @@ def histories(draw: st.DrawFn, kind: type[Adversary] = Adversary) -> Adversary:
     config = load(pool(rule, shape, count, draw(st.integers(0, 99)), engine, limits=limits))
     kind.rng = draw(st.randoms(use_true_random=False))
     kind.twice = draw(st.booleans())
-    world = kind(
+    return kind(
         agent_specs(config), config.build_topology(), tick_s=TICK_S, stall_s=limits["stall_s"], notice_s=draw(TIMES) / 6
     )
+
+
+def asked(number: int, alpha: float, fields: dict[str, Any]) -> Query:
+    """A query with some of what a query may say."""
+    return replace(question(number, alpha), remaining_s=DEADLINE_S, **fields)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> Adversary:
+    """Such a pool under a heavy load, with deaths, stalls, cancellations and changes of who is there on the way."""
+    world = draw(worlds())
     specs = dict(world._specs)
     names = st.sampled_from(sorted(specs))
     for number in range(draw(st.integers(1, 12))):
-        fields = draw(
-            st.sampled_from(({}, {"may_decline": True}, {"must_answer": True}, {"max_cost": 1.0}, {"hops_left": 1}))
-        )
-        asked = question(number, draw(st.sampled_from((0.2, 0.5, 0.8))))
-        asked = type(asked)(asked.id, asked.messages, asked.alpha, seed=asked.seed, remaining_s=DEADLINE_S, **fields)
-        world.ask(asked, draw(TIMES), draw(st.none() | names))
+        query = asked(number, draw(ALPHAS), draw(FIELDS))
+        world.ask(query, draw(TIMES), draw(st.none() | names))
         if draw(st.integers(0, 5)) == 0:
-            world.cancel(asked.id, draw(TIMES))
+            world.cancel(query.id, draw(TIMES))
     for _ in range(draw(st.integers(0, 5))):
         name, at = draw(names), draw(TIMES)
         world.kill(name, at)
@@ -185,9 +203,8 @@ def changed(draw: st.DrawFn, world: Adversary, spec: AgentSpec, number: int) -> 
             world.slow(name, at, lasting)
         case "is cut off":
             world.silence_s = draw(TIMES) / 4
-            world.cut(
-                [name, *([draw(st.sampled_from(sorted(world.agents)))] if draw(st.booleans()) else [])], at, lasting
-            )
+            beside = [draw(st.sampled_from(sorted(world.agents) or [name]))] if draw(st.booleans()) else []
+            world.cut([name, *beside], at, lasting)
 
 
 def must_hold(world: Adversary) -> None:
@@ -204,9 +221,8 @@ def must_hold(world: Adversary) -> None:
             assert abs(reply.full_cost - sum(hop.full_cost for hop in reply.path)) < 1e-9
 
 
-@explored
-@given(st.data())
-def test_whatever_fails_and_however_long_messages_take(data: st.DataObject) -> None:
+def in_time(data: st.DataObject) -> None:
+    """A history in which everything happens at its time."""
     with patch("mesh.runtimes.virtual.Node", Watched):
         world = data.draw(histories())
         must_hold(world)
@@ -216,6 +232,91 @@ def test_whatever_fails_and_however_long_messages_take(data: st.DataObject) -> N
 
 @explored
 @given(st.data())
-def test_whatever_happens_in_any_order(data: st.DataObject) -> None:
-    with patch("mesh.runtimes.virtual.Node", Watched):
-        must_hold(data.draw(histories(AnyOrder)))
+def test_whatever_fails_and_however_long_messages_take(data: st.DataObject) -> None:
+    in_time(data)
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Whatever is under way may happen next, however late that makes everything else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watched = patch("mesh.runtimes.virtual.Node", Watched)
+        self._watched.start()
+        self.names: list[str] = []
+        self.queries: list[str] = []
+
+    @initialize(world=worlds())
+    def begin(self, world: Adversary) -> None:
+        self.world, self.specs = world, dict(world._specs)
+        self.names = sorted(self.specs)
+
+    def name(self, place: int) -> str:
+        return self.names[place % len(self.names)]
+
+    @rule(places=st.lists(st.integers(0, 40), min_size=1, max_size=20))
+    def some_of_it_happens(self, places: list[int]) -> None:
+        for place in places:
+            if self.world._heap:
+                at, _, do, what = self.world._heap.pop(place % len(self.world._heap))
+                self.world.now = max(self.world.now, at)
+                do(*what)
+                self.world.check()
+
+    @rule(alpha=ALPHAS, fields=FIELDS, entry=st.none() | PLACES)
+    def one_asks(self, alpha: float, fields: dict[str, Any], entry: int | None) -> None:
+        query = asked(len(self.queries), alpha, fields)
+        self.queries.append(query.id)
+        self.world.ask(query, self.world.now, None if entry is None else self.name(entry))
+
+    @precondition(lambda self: self.queries)
+    @rule(place=PLACES)
+    def one_is_given_up(self, place: int) -> None:
+        self.world.cancel(self.queries[place % len(self.queries)], self.world.now)
+
+    @rule(place=PLACES)
+    def one_dies(self, place: int) -> None:
+        self.world.kill(self.name(place), self.world.now)
+
+    @rule(place=PLACES)
+    def one_is_started_again(self, place: int) -> None:
+        """Also before anybody has heard of its death, and while messages of its last life are under way."""
+        self.world.revive(self.name(place), self.world.now)
+
+    @rule(data=st.data(), place=PLACES)
+    def something_changes(self, data: st.DataObject, place: int) -> None:
+        changed(data.draw, self.world, self.specs[self.name(place)], len(self.world.directory.cards))
+
+    def in_order(self) -> None:
+        """What is left happens by its time, or now where that has passed."""
+        world = self.world
+        world._heap[:] = [(max(at, world.now), *what) for at, *what in world._heap]
+        heapify(world._heap)
+
+    @invariant()
+    def agents_hold_what_they_may(self) -> None:
+        for agent in self.world.agents.values() if self.names else ():
+            agent.node.check()
+
+    def teardown(self) -> None:
+        try:
+            if self.names:
+                self.in_order()
+                must_hold(self.world)
+        finally:
+            self._watched.stop()
+
+
+def test_whatever_happens_in_any_order() -> None:
+    run_state_machine_as_test(AnyOrder, settings=explored)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("ordered", [True, False])
+def test_whatever_happens_many_times_over(ordered: bool) -> None:
+    many = settings(explored, max_examples=25_000)
+    if ordered:
+        many(given(st.data())(in_time))()
+    else:
+        run_state_machine_as_test(AnyOrder, settings=many)

@@ -65,7 +65,7 @@ def test_its_hops_stand_for_it() -> None:
     said = drafted(gateway, first, END)
     assert said == [
         Accepted(QUERY.key, "berlin", (BEFORE,)), Emit(QUERY.key, first), Emit(QUERY.key, END),
-        End(QUERY.key, "stop", THEIRS[1], 0.5, THEIRS[:1]),
+        End(QUERY.key, "stop", THEIRS[1], 0.5, THEIRS[:1], 0.3),
     ]  # fmt: skip
     assert gateway.step(Asked(QUERY), 3.0) == [Accepted(QUERY.key, "berlin", (BEFORE,))]  # also who asks late
 
@@ -84,7 +84,7 @@ def test_whoever_asks_may_take_that_for_an_answer() -> None:
     said = drafted(gateway, Piece(REFUSAL, 0, None, 8, "stop", declined))
     assert said == [
         Accepted(QUERY.key, "berlin", (BEFORE,)),
-        End(QUERY.key, "declined", Hop("berlin", "declined", None, 1.0), 0.5, declined),
+        End(QUERY.key, "declined", Hop("berlin", "declined", None, 1.0), 0.5, declined, 0.3),
     ]
 
 
@@ -95,18 +95,22 @@ def test_what_it_declined_counts_where_it_must_answer_then() -> None:
     (again,) = drafted(gateway, Piece(REFUSAL, 0, None, 8, "stop", declined))
     assert isinstance(again, Generate)
     assert again.request.ban == REFUSAL
-    assert drafted(gateway, END, generation=2)[-1] == End(QUERY.key, "stop", THEIRS[1], 0.5, (*declined, THEIRS[0]))
+    assert drafted(gateway, END, generation=2)[-1] == End(
+        QUERY.key, "stop", THEIRS[1], 0.5, (*declined, THEIRS[0]), 0.3
+    )
 
 
 def test_an_answer_that_breaks_off_costs_what_it_would_here() -> None:
     gateway, _ = opened(Always())
     drafted(gateway, Piece("be", 1, None, 6))
     (end,) = gateway.step(DraftFailed(QUERY.key, 1, "died"), 3.0)
-    assert end == End(QUERY.key, "failed", Hop("berlin", "failed", None, 2.0, 6, 1, 0.5 * 10 / 100, "died"), 0.5)
+    assert end == End(
+        QUERY.key, "failed", Hop("berlin", "failed", None, 2.0, 6, 1, 0.5 * 10 / 100, "died"), 0.5, alpha=0.3
+    )
 
 
 def test_a_draft_that_is_over_tells_nothing() -> None:
     gateway, _ = opened(Always())
     assert drafted(gateway, END, generation=9) == []
     said = drafted(gateway, replace(END, hops=THEIRS[1:]))
-    assert said[-1] == End(QUERY.key, "stop", THEIRS[1], 0.5)
+    assert said[-1] == End(QUERY.key, "stop", THEIRS[1], 0.5, alpha=0.3)

@@ -57,6 +57,9 @@ def test_ask(stub: MeshStub) -> None:
     assert [hop.agent for hop in stub.Ask(query(model="b")).path] == ["b"]
     assert stub.Ask(query(model="mesh-alpha-0.7")).alpha == 0.7
     assert stub.Ask(query(max_tokens=2)).path[-1].generated_tokens <= 2
+    assert stub.Ask(query(priority="high")).alpha_used == 0.5
+    wrong = query(priority="urgent")
+    refused(lambda: stub.Ask(wrong), grpc.StatusCode.INVALID_ARGUMENT, "invalid_value", "one of low, normal, high")
 
 
 def test_a_stream(stub: MeshStub) -> None:

@@ -16,6 +16,8 @@ import httpx
 import openai
 import pytest
 
+from agents.messages import Asked
+from agents.node import _HANDLERS, Node
 from mesh.ingress.door import Door
 from mesh.ingress.http import application
 from mesh.ingress.keys import Key, new_key, read_keys
@@ -144,7 +146,28 @@ def test_alpha_is_the_bodys_else_the_headers_else_the_models(
     assert told["alpha"] == alpha
 
 
+@pytest.mark.parametrize(
+    ("header", "body", "priority"), [(None, None, 1), ("high", None, 2), ("high", "low", 0), (None, "high", 2)]
+)
+def test_priority_is_the_bodys_else_the_headers(
+    url: str, header: str | None, body: str | None, priority: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[int]()
+    taken = Node._asked
+
+    def asked(self: Node, event: Asked, *rest: Any) -> None:
+        seen.append(event.query.priority)
+        taken(self, event, *rest)
+
+    monkeypatch.setitem(_HANDLERS, Asked, asked)
+    headers = {"X-Mesh-Priority": header} if header else {}
+    told = ask(url, headers, **({} if body is None else {"priority": body})).json()["mesh"]
+    assert set(seen) == {priority}
+    assert told["alpha_used"] == told["alpha"] == 0.5
+
+
 def test_options_are_the_meshs(url: str) -> None:
+    refused(ask(url, {"X-Mesh-Priority": "urgent"}), 400, "invalid_value", "X-Mesh-Priority: priority: 'urgent'")
     assert ask(url, entry="b").json()["mesh"]["path"][0]["agent"] == "b"
     short = ask(url, max_tokens=2).json()
     assert short["usage"]["completion_tokens"] <= 2

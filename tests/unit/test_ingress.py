@@ -170,6 +170,27 @@ async def test_the_queue_is_first_come_first_served_and_survives_those_who_leave
     assert (order, gate.running, gate.waiting) == ([0, 1, 3], 0, 0)
 
 
+async def test_in_a_full_queue_the_last_of_the_lowest_priority_gives_way() -> None:
+    gate, order = Gate(Limits(running=1, waiting=3)), list[str]()
+
+    async def come(name: str) -> None:
+        async with gate.admitted("", False, name.partition(" ")[0]):
+            order.append(name)
+            await asyncio.sleep(0.01)
+
+    names = ("normal 0", "low 1", "low 2", "normal 3", "high 4", "low 5", "high 6", "high 7", "high 8")
+    tasks = [asyncio.create_task(come(name)) for name in names]
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    assert order == ["normal 0", "high 4", "high 6", "high 7"]
+    refusals = {name: str(error) for name, error in zip(names, done, strict=True) if isinstance(error, Refused)}
+    gave_way = "it gave way to a query of higher priority"
+    assert refusals == {
+        **dict.fromkeys(("low 1", "low 2", "normal 3"), gave_way),
+        **dict.fromkeys(("low 5", "high 8"), "3 queries wait already"),
+    }
+    assert (gate.running, gate.waiting) == (0, 0)
+
+
 async def test_a_turn_that_comes_as_one_leaves_is_handed_on() -> None:
     gate, order = Gate(Limits(running=1, waiting=3)), list[int]()
 

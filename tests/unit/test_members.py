@@ -6,18 +6,21 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agents.errors import ConfigError, PlacementError
+from agents.errors import AdapterError, AgentDied, ConfigError, PlacementError
 from agents.spec import AgentSpec
 from mesh import Mesh, Reply
 from mesh.assemble import agent_specs
 from mesh.config import load
-from mesh.members import Saved, by_agent
+from mesh.members import Saved, Seat, by_agent
+from mesh.restarts import Rules
 from mesh.runtimes.local import LocalRuntime
-from mesh.supervisor import Rules, Supervisor
+from mesh.supervisor import Supervisor
+from mesh.versions import Version
 from tests.pools import pool
 
 SLOW = {"refuse": 0.0, "pieces": 8, "piece_s": 0.05}
@@ -124,6 +127,19 @@ async def test_an_upgrade_may_change_the_price_and_the_topology_follows() -> Non
     await world.close()
 
 
+async def test_an_upgrade_that_fails_publishes_no_price() -> None:
+    world = supervisor(runtime=Crowded())  # of 3 places 2 are taken, and both replicas need one
+    await world.start()
+    await world.scale("a0", 1)
+    world.roll.records["a0"].seats.append(Seat("a0", state="given up"))
+    config = {**pool(agents=2), "agents": [{"name": "a0", "cost": 1.0}]}
+    with pytest.raises(PlacementError):
+        await world.upgrade(agent_specs(load(config))["a0"])
+    world._know()
+    assert world.directory.cards["a0"].cost == 0.1
+    await world.close()
+
+
 # ---------------------------------------------------------------------------------- places
 
 
@@ -148,6 +164,149 @@ async def test_a_mesh_that_finds_no_place_for_all_does_not_start() -> None:
     assert world.runtime.addresses("a0") == []  # type: ignore[attr-defined]
 
 
+# ---------------------------------------------------------------------------------- several things at once
+
+
+class Picky(LocalRuntime):
+    """A runtime whose replicas may take no new version, or die of it; and lose what they are told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refuses: set[str] = set()
+        self.dies: set[str] = set()
+        self.deaf: set[str] = set()
+        self.loading, self.serving = asyncio.Event(), asyncio.Event()
+        self.loading.set()
+        self.serving.set()
+
+    async def launch(self, address: str, spec: AgentSpec, directory: Any, waits: Any = None) -> Any:
+        card = await super().launch(address, spec, directory, waits)
+        await self.loading.wait()
+        return card
+
+    async def serve(self, address: str, spec: AgentSpec) -> None:
+        if spec.setup.adapter:
+            if address in self.refuses:
+                raise AdapterError("it does not fit")
+            if address in self.dies:
+                await self.kill(address)
+        await self.serving.wait()
+        await super().serve(address, spec)
+
+    async def tell(self, agent: str, event: Any) -> None:
+        if agent in self.deaf:
+            raise AgentDied(agent)
+        await super().tell(agent, event)
+
+    def served(self) -> dict[str, Any]:
+        """The adapter of everybody."""
+        return {address: host.status()["adapter"] for address, host in sorted(self._hosts.items())}
+
+
+NEW = Version(Path("/new"))
+
+
+async def test_who_is_scaled_away_before_it_is_up_is_waited_for_no_more() -> None:
+    world = supervisor(runtime=Picky())
+    await world.start()
+    world.runtime.loading.clear()  # type: ignore[attr-defined]
+    more = asyncio.create_task(world.scale("a0", 2))
+    await until(lambda: len(world.roll.records["a0"].seats) == 2)
+    await world.scale("a0", 1)
+    await asyncio.wait_for(more, 5)
+    assert world.directory.replicas["a0"] == ("a0#1",)
+    await world.close()
+
+
+async def test_a_replica_that_dies_of_an_update_comes_back_with_it() -> None:
+    world = supervisor(runtime=(runtime := Picky()))
+    await world.start()
+    await world.scale("a0", 3)
+    runtime.dies = {"a0#2"}
+    await world.update("a0", NEW)
+    await until(lambda: "a0#4" in world.directory.replicas["a0"])
+    assert runtime.served() == {"a0#1": "/new", "a0#3": "/new", "a0#4": "/new", "a1#1": ""}
+    await world.close()
+
+
+async def test_an_update_that_does_not_fit_one_replica_changes_none() -> None:
+    world = supervisor(runtime=(runtime := Picky()))
+    await world.start()
+    await world.scale("a0", 2)
+    runtime.refuses = {"a0#2"}
+    with pytest.raises(AdapterError):
+        await world.update("a0", NEW)
+    assert set(runtime.served().values()) == {""}
+    await world.close()
+
+
+async def test_who_comes_up_during_an_update_serves_the_new_version_too() -> None:
+    world = supervisor(runtime=(runtime := Picky()))
+    await world.start()
+    runtime.loading.clear()
+    more = asyncio.create_task(world.scale("a0", 2))
+    await until(lambda: "a0#2" in runtime.addresses("a0"))
+    runtime.serving.clear()
+    update = asyncio.create_task(world.update("a0", NEW))
+    await asyncio.sleep(0)  # it has begun with a0#1
+    runtime.loading.set()
+    await more
+    runtime.serving.set()
+    await update
+    assert runtime.served() == {"a0#1": "/new", "a0#2": "/new", "a1#1": ""}
+    await world.close()
+
+
+async def test_one_that_cannot_serve_what_is_wanted_by_then_does_not_stay() -> None:
+    world = supervisor(runtime=(runtime := Picky()))
+    await world.start()
+    runtime.loading.clear()
+    runtime.refuses = {"a0#2"}
+    more = asyncio.create_task(world.scale("a0", 2))
+    await until(lambda: "a0#2" in runtime.addresses("a0"))
+    await world.update("a0", NEW)
+    runtime.loading.set()
+    await more
+    await until(lambda: world.directory.replicas["a0"] == ("a0#1", "a0#3"))
+    assert runtime.addresses("a0") == ["a0#1", "a0#3"]
+    await world.close()
+
+
+async def test_news_that_did_not_reach_somebody_are_told_again() -> None:
+    world = supervisor(runtime=(runtime := Picky()))
+    await world.start()
+    runtime.deaf = {"a1#1"}
+    await world.remove("a0")
+    assert "a0" in runtime._host("a1#1").node.links.cards
+    runtime.deaf.clear()
+    await until(lambda: "a0" not in runtime._host("a1#1").node.links.cards)
+    await world.close()
+
+
+async def test_once_it_has_ended_what_one_sent_last_is_refused() -> None:
+    world = supervisor(runtime=(runtime := Picky()))
+    await world.start()
+    await world.upgrade(world.roll.records["a0"].spec)
+    links = runtime._host("a1#1").node.links
+    assert (links.replicas["a0"], links.leaving) == (("a0#2",), frozenset())  # type: ignore[attr-defined]
+    await world.close()
+
+
+async def test_nobody_takes_one_that_sleeps_for_dead() -> None:
+    world = supervisor(agents=3, runtime=(runtime := Picky()))
+    await world.start()
+    runtime.loading.clear()
+    await runtime.kill("a0")
+    await until(lambda: "a0" in runtime._host("a1#1").node.down)
+    await world.scale("a0", 0)  # while it is down
+    runtime.loading.set()
+    assert "a0" not in runtime._host("a1#1").node.down
+    await runtime.kill("a2")
+    await until(lambda: world.directory.replicas["a2"] == ("a2#2",))
+    assert runtime._host("a2#2").node.down == frozenset()  # nor does who comes later
+    await world.close()
+
+
 # ---------------------------------------------------------------------------------- a supervisor's successor
 
 
@@ -168,6 +327,22 @@ async def test_a_successor_takes_over_what_is_there_and_starts_what_is_not() -> 
     await until(lambda: second.directory.replicas["a1"] == ("a1#3", "a1#2") or len(second.roll.records["a1"].up) == 2)
     assert set(second.directory.replicas["a1"]) == {"a1#2", "a1#3"}
     assert second.directory.entries() == ("a0", "a1")
+    await second.close()
+
+
+async def test_a_successor_ends_an_update_that_half_of_the_replicas_took() -> None:
+    runtime, kept = Picky(), list[Saved]()
+    first = supervisor(runtime=runtime, save=kept.append)
+    await first.start()
+    await first.scale("a0", 2)
+    await first.update("a0", NEW)
+    died = next(saved for saved in kept if saved.updating)  # what was kept while it went on
+    await super(Picky, runtime).serve("a0#2", died.agents["a0"][0])  # as it was when the first died
+    assert runtime.served() == {"a0#1": "/new", "a0#2": "", "a1#1": ""}
+    second = supervisor(runtime=runtime)
+    await second.resume(died)
+    assert runtime.served() == {"a0#1": "", "a0#2": "", "a1#1": ""}
+    await first.close()
     await second.close()
 
 

@@ -19,7 +19,7 @@ from agents.engines.scripted import ScriptedEngine
 from agents.errors import ConfigError, EngineError, MeshClosed, MeshError, NoAgentLeft, QueryError
 from agents.messages import Key
 from mesh import Mesh, Reply
-from mesh.supervisor import Rules
+from mesh.restarts import Rules
 from mesh.tracing import Trace
 from tests.pools import pool
 from topologies import TopologyError

@@ -42,6 +42,7 @@ from agents.messages import (
 )
 from agents.node import Node, Settings
 from agents.offers import Offer
+from agents.overload import FULL_S
 from agents.policies import (
     Always,
     Answer,
@@ -157,7 +158,7 @@ def test_a_good_beginning_is_accepted_at_once_and_the_rest_follows() -> None:
     ]
     last = Piece(".", 1, None, 0, "length")
     hop = Hop("a", "answered", None, 2.0, 20, 4, pytest.approx(0.1 * (20 + 4 * 4) / 100))
-    assert bench.draft(last, at=2.0) == [Emit(KEY, last), End(KEY, "length", hop, 0.1)]
+    assert bench.draft(last, at=2.0) == [Emit(KEY, last), End(KEY, "length", hop, 0.1, alpha=0.5)]
     assert bench.idle()
 
 
@@ -495,7 +496,8 @@ def test_a_failure_midway_ends_what_was_accepted() -> None:
     bench.ask()
     bench.draft(Piece("well", 1, None, 20))
     (end,) = bench(DraftFailed(KEY, 1, "failed"), at=2.0)
-    assert end == End(KEY, "failed", Hop("a", "failed", None, 2.0, 20, 1, pytest.approx(0.024), "failed"), 0.1)
+    hop = Hop("a", "failed", None, 2.0, 20, 1, pytest.approx(0.024), "failed")
+    assert end == End(KEY, "failed", hop, 0.1, alpha=0.5)
     assert bench.idle()
 
 
@@ -726,7 +728,7 @@ def test_a_query_asked_again_after_its_deadline_is_started_once() -> None:
     bench(Tick(), at=10.0)  # it waited in vain
     bench(Drafted(("first", 1), 1, Piece("I", 1)), at=500.0)
     bench(Tick(), at=1010.0)  # and is forgotten, but for its place in the queue
-    bench.ask(remaining_s=100.0)
+    bench.ask(remaining_s=2000.0)
     said = bench(Drafted(("first", 1), 1, Piece(" see", 1, None, 1, "stop")))
     assert kinds(said) == ["Accepted", "Emit", "Emit", "End", "Generate"]
     assert bench.node.turns[KEY].generation == 1
@@ -856,3 +858,57 @@ def test_a_draft_that_broke_off_is_none() -> None:
     said = bench(Rejected(KEY, "b", "busy", "", (Hop("b", "failed", reason="busy"),)))
     assert policy.views[-1].draft is None
     assert kinds(said) == ["Generate"]
+
+
+# ---------------------------------------------------------------------------------- too much to do
+
+
+def test_what_cannot_be_done_in_time_is_not_begun() -> None:
+    """Neither when it comes, nor when its turn has come."""
+    bench = Bench(running=1)
+    bench(Asked(query(id="first")))
+    bench.ask(remaining_s=5.0)  # nobody knows yet how long one takes
+    (*_, late) = bench(Drafted(("first", 1), 1, Piece("ok", 1, None, 1, "stop")), at=4.0)
+    assert late == Rejected(KEY, "a", "late", "it would take 4.4 s here, and 1 s are left")
+    (late,) = bench(Asked(query(id="third", remaining_s=3.0)))
+    assert (late.reason, late.detail) == ("late", "it would take 4.4 s here, and 3 s are left")
+    assert kinds(bench(Asked(query(id="fourth", remaining_s=4.5)))) == ["Generate"]
+
+
+def test_the_last_of_the_lowest_priority_gives_way() -> None:
+    bench = Bench(running=1, waiting=3)
+    bench(Asked(query(id="works", priority=0)))  # whoever is worked on stays
+    for name, priority in (("low", 0), ("low too", 0), ("normal", 1)):
+        bench(Asked(query(id=name, priority=priority)))
+    assert kinds(bench(Asked(query(id="low again", priority=0)))) == ["Rejected"]
+    gone = [bench(Asked(query(id=f"high {n}", priority=2))) for n in range(4)]
+    assert [(one.key[0], one.reason) for (one,) in gone] == [
+        ("low too", "busy"), ("low", "busy"), ("normal", "busy"), ("high 3", "busy"),
+    ]  # fmt: skip
+    assert list(bench.node.queue) == [("high 0", 1), ("high 1", 1), ("high 2", 1)]
+
+
+def test_a_neighbour_that_was_full_is_passed_over_for_one_like_it() -> None:
+    bench = Bench()
+    bench(Rewired(links(EDGES, {**CARDS, "c": replace(CARDS["c"], cost=0.31)})))
+
+    def refused(name: str, at: float) -> str:
+        bench(Asked(query(id=name)), at)
+        return str(one(bench(Drafted((name, 1), 1, REFUSED)), Route).agent)
+
+    assert refused("first", 0.0) == "b"
+    assert one(bench(Rejected(("first", 1), "b", "busy")), Route).agent == "c"  # b has had it
+    assert refused("second", 0.5 * FULL_S) == "c"
+    assert refused("third", FULL_S) == "b"
+
+
+def test_a_full_queue_raises_alpha_and_the_end_tells_by_how_much() -> None:
+    bench = Bench(running=1, waiting=2, brownout=0.8)
+    for name in ("first", "second", "third"):
+        bench(Asked(query(id=name)))
+    assert [turn.query.alpha for turn in bench.node.turns.values()] == [0.5, 0.5, 0.7]
+    bench(Drafted(("first", 1), 1, Piece("ok", 1, None, 1, "stop")))
+    (*_, end, _) = bench(Drafted(("second", 1), 1, Piece("ok", 1, None, 1, "stop")))
+    assert (end.key, end.alpha) == (("second", 1), 0.5)
+    (*_, end) = bench(Drafted(("third", 1), 1, Piece("ok", 1, None, 1, "stop")))
+    assert (end.key, end.alpha) == (("third", 1), 0.7)

@@ -225,6 +225,7 @@ def test_attempts_are_limited() -> None:
         ("too_long", QueryTooLong, "b is sorry; the longest context is that of 'c', 5000000 tokens"),
         ("budget", BudgetExceeded, "max_cost 2.0: b is sorry; give more, or enter at a cheaper agent"),
         ("busy", AgentBusy, "agent 'b' busy: b is sorry"),
+        ("late", DeadlineExceeded, "query q was not answered within its deadline of 60 s: b is sorry"),
         ("died", NoAgentLeft, "nobody could answer query q: a died, b died; last: b is sorry"),
     ],
 )
@@ -234,6 +235,20 @@ def test_one_reason_for_all_is_an_error_of_its_own(reason: str, kind: type[MeshE
     found = error(bench(rejected("b", reason, attempt=2)))
     assert type(found) is kind
     assert str(found) == told
+
+
+def test_who_is_full_and_who_would_be_late_are_both_too_busy() -> None:
+    bench = Bench("ab")
+    bench(rejected("a", "busy"))
+    assert isinstance(error(bench(rejected("b", "late", attempt=2))), AgentBusy)
+
+
+def test_a_reply_tells_by_which_alpha_it_was_decided() -> None:
+    bench = Bench()
+    bench(Accepted(KEY, "c"))
+    end = End(KEY, "stop", Hop("c", "answered"), 0.9, alpha=0.8)
+    (done,) = bench(Pulled(KEY, Batch((), end)))
+    assert (done.reply.alpha, done.reply.alpha_used) == (0.5, 0.8)
 
 
 def test_the_deadline_ends_everything_and_keeps_the_text() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
+from typing import Any
 
 import pytest
 
 from agents.calibration import Calibration
+from agents.errors import ConfigError
+from agents.spec import AgentSpec
 from mesh.assemble import agent_specs
 from mesh.config import load, pools
 
@@ -98,3 +101,27 @@ def test_scripted_needs_no_cluster_and_no_gpu() -> None:
     assert (pool.runtime, len(pool.agents)) == ("local", 5)
     assert [agent.engine.options.get("refuse", 0) for agent in pool.agents] == [0.8, 0.6, 0.4, 0.2, 0]
     assert {agent.engine.options["answer"] for agent in pool.agents} == {"{agent}: {query}"}
+
+
+def split(size: Any, num_gpus: Any) -> AgentSpec:
+    engine = {"kind": "tests.pools:Split", "tensor_parallel_size": size}
+    agent = {"name": "a", "cost": 0.5, "engine": engine, "num_gpus": num_gpus}
+    return agent_specs(load({"name": "p", "agents": [agent]}))["a"]
+
+
+def test_an_engine_that_splits_its_model_gets_as_many_gpus() -> None:
+    assert [split(2, gpus).num_gpus for gpus in ("auto", 2, 0)] == [2.0, 2.0, 0.0]
+    assert [split(1, gpus).num_gpus for gpus in ("auto", 2)] == [None, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("size", "num_gpus", "told"),
+    [
+        (2, 1, "agent 'a': num_gpus: 1; it must be 2, the tensor_parallel_size of its engine, or auto, or on CPUs 0"),
+        (0, "auto", "agent 'a': tensor_parallel_size: 0; it must be a whole number >= 1"),
+    ],
+)
+def test_gpus_that_do_not_fit_the_split_are_refused(size: int, num_gpus: Any, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        split(size, num_gpus)
+    assert str(caught.value) == told

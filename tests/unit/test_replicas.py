@@ -154,7 +154,9 @@ class Fake(Replicated):
         raise AgentDied(address)
 
 
-@pytest.mark.parametrize("first", [None, (9, "busy"), (9, "leaving")], ids=["died", "busy", "leaving"])
+@pytest.mark.parametrize(
+    "first", [None, (9, "busy"), (9, "late"), (9, "leaving")], ids=["died", "busy", "late", "leaving"]
+)
 async def test_another_replica_takes_what_one_cannot(first: tuple[int, str] | None) -> None:
     fake = Fake({"b#1": first, "b#2": (3, "")})
     for _ in range(5):
