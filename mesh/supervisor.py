@@ -89,7 +89,8 @@ class Supervisor:
             if not well:
                 seat.state = "down"
                 await self.runtime.kill(seat.address)
-        await self._introduce()
+        self._know()
+        await asyncio.gather(*(self.news.teach(seat.address, self.directory) for seat in seats if seat.state == "up"))
         for seat in seats:
             if seat.state != "given up":
                 self._keep(seat)
@@ -325,8 +326,7 @@ class Supervisor:
 
     async def _until_dead(self, address: str) -> str:
         """Watch a replica; end it where it does not answer three heartbeats in a row. Returns what happened to it."""
-        watch = asyncio.ensure_future(self.runtime.watch(address))
-        silent = 0
+        watch, silent = asyncio.ensure_future(self.runtime.watch(address)), 0
         try:
             while silent < 3 and not watch.done():
                 await asyncio.wait({watch}, timeout=self.heartbeat_s)

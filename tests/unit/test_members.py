@@ -330,6 +330,23 @@ async def test_a_successor_takes_over_what_is_there_and_starts_what_is_not() -> 
     await second.close()
 
 
+async def test_a_successor_tells_of_those_whom_it_found_dead() -> None:
+    runtime, kept = Picky(), list[Saved]()
+    first = supervisor(runtime=runtime, save=kept.append)
+    await first.start()
+    for seat in first.roll.seats():
+        assert seat.keeper is not None
+        seat.keeper.cancel()
+    await runtime.kill("a0#1")
+    runtime.loading.clear()
+    second = supervisor(runtime=runtime)
+    await second.resume(kept[-1])
+    assert runtime._host("a1#1").node.down == {"a0"}
+    runtime.loading.set()
+    await until(lambda: not runtime._host("a1#1").node.down)
+    await second.close()
+
+
 async def test_a_successor_ends_an_update_that_half_of_the_replicas_took() -> None:
     runtime, kept = Picky(), list[Saved]()
     first = supervisor(runtime=runtime, save=kept.append)
