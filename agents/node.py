@@ -176,8 +176,9 @@ class Node(Together):
         elif len(self.turns) >= limits.running + limits.waiting and not self._gave_way(query.priority, now, out):
             out.append(msg.Rejected(query.key, self.card.name, "busy", f"{len(self.turns)} queries in hand"))
         else:
-            brown = limits.brownout, len(self.turns) - limits.running, limits.waiting
-            query = replace(query, alpha=browned(query.alpha, *brown))
+            if limits.brownout:
+                brown = limits.brownout, len(self.turns) - limits.running, limits.waiting
+                query = replace(query, alpha=browned(query.alpha, *brown))
             self.turns[query.key] = Turn(query, now, now + query.remaining_s, now, query.path, query.offers)
             self.queue.append(query.key)
 
