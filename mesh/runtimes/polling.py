@@ -68,6 +68,8 @@ class Polls:
         if not (line.ready or line.error):
             await asyncio.wait({poll}, timeout=wait_s)
             await asyncio.sleep(0)  # what comes together goes together
+        if line.poll is not poll:  # its caller may not hear it any more
+            return pack([])
         error, line.error = line.error, None
         if error is not None:
             raise error

@@ -38,7 +38,8 @@ class Replica:
             self.calls, self.under_way = self.calls + 1, self.under_way + 1
             try:
                 await asyncio.sleep(0)  # the way there
-                return await self.polls.poll(name, asks, wait_s)
+                goes_on = asyncio.ensure_future(self.polls.poll(name, asks, wait_s))
+                return await asyncio.shield(goes_on)  # where its caller gives it up, as Ray's calls do
             finally:
                 self.under_way -= 1
 
@@ -127,6 +128,23 @@ async def test_when_the_last_one_goes_no_call_is_left_under_way() -> None:
     second.cancel()
     await asyncio.sleep(0.01)
     assert replica.under_way == 0
+
+
+async def test_a_poll_that_nobody_hears_any_more_takes_nothing_along() -> None:
+    """Its caller has given it up, and asks for what is there at once: that comes by the new one."""
+
+    class Quick(Replica):
+        async def pull(self, key: Key, cursor: int, wait_s: float) -> bytes:
+            return b"two" if key == Q2 else await super().pull(key, cursor, wait_s)
+
+    replica = Quick()
+    poller = replica.caller()
+    (gone,) = pulls(poller, Q1)
+    await replica.until_asked(Q1)
+    gone.cancel()
+    await asyncio.sleep(0.01)
+    (asked,) = pulls(poller, Q2)
+    assert await asyncio.wait_for(asked, 2) == b"two"
 
 
 async def test_callers_have_lines_of_their_own_and_who_is_gone_has_none() -> None:
