@@ -19,10 +19,10 @@ from ray.exceptions import RayError, RayTaskError
 
 from agents.errors import AgentDied, AgentStalled, EngineError, MeshError
 from agents.host import Host
-from agents.messages import Accepted, Batch, Card, Key, NodeEvent, Query, Rejected
+from agents.messages import Accepted, Card, Key, NodeEvent, Query, Rejected
 from agents.node import Links
 from agents.spec import AgentSpec, open_host, serve
-from agents.wire import pack, read_pulled, read_query, read_routed
+from agents.wire import pack, read_query, read_routed
 
 T = TypeVar("T")
 NAMESPACE = "mesh"
@@ -46,11 +46,6 @@ class RayTransport:
     async def route(self, agent: str, query: Query) -> Accepted | Rejected:
         """Have an agent route a query."""
         return read_routed(await self.reach(agent, self.handle(agent).route.remote(pack(query))))
-
-    async def pull(self, agent: str, key: Key, cursor: int, wait_s: float) -> Batch | Rejected:
-        """The pieces of an answer after the first ``cursor``; waits up to ``wait_s`` for one to come."""
-        call = self.handle(agent).pull.remote(key, cursor, wait_s)
-        return read_pulled(await self.reach(agent, call, wait_s + self.probe_s))
 
     async def probe(self, agent: str, key: Key) -> bool:
         return await self.reach(agent, self.handle(agent).probe.remote(key), self.probe_s)
@@ -107,9 +102,6 @@ class AgentActor:
 
     async def route(self, query: bytes) -> bytes:
         return pack(await self.host.route(read_query(query)))
-
-    async def pull(self, key: Key, cursor: int, wait_s: float) -> bytes:
-        return pack(await self.host.pull(key, cursor, wait_s))
 
     async def probe(self, key: Key) -> bool:
         return await self.host.probe(key)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import uuid
+
 from agents.actor import AgentActor, RayTransport
-from agents.messages import Accepted, Card, Key, NodeEvent, Query, Rejected, Rewired
+from agents.errors import AgentError
+from agents.messages import Accepted, Batch, Card, Key, NodeEvent, Query, Rejected, Rewired
 from agents.node import Links
 from agents.spec import AgentSpec
-from agents.wire import pack, read_query, read_routed
+from agents.wire import pack, read_pulled, read_query, read_routed
 from mesh.directory import Directory
 from mesh.replicas import Replicated
+from mesh.runtimes.polling import Poller, Polls
 
 _LOAD = 4  # bytes before each answer, that say how many queries a replica has in hand
 
@@ -24,6 +29,21 @@ class ReplicaTransport(Replicated, RayTransport):
         Replicated.__init__(self, stall_s / 2)
         RayTransport.__init__(self, mesh, stall_s)
         self.address = address
+        self._pollers: dict[str, Poller] = {}
+
+    async def pull(self, agent: str, key: Key, cursor: int, wait_s: float) -> Batch | Rejected:
+        """The pieces of an answer after the first ``cursor``; waits up to ``wait_s`` for one to come."""
+        poller = self._pollers.get(agent)
+        if poller is None:
+            poller = self._pollers[agent] = Poller(functools.partial(self._poll, agent, uuid.uuid4().hex))
+        return read_pulled(await self.reach(agent, poller.pull(key, cursor, wait_s), wait_s + self.probe_s))
+
+    async def _poll(self, agent: str, caller: str, poll: bytes) -> bytes:
+        try:
+            return await self.reach(agent, self.handle(agent).poll.remote(caller, poll))
+        except AgentError:
+            self._pollers.pop(agent, None)
+            raise
 
     async def send(self, address: str, query: Query) -> tuple[int, Accepted | Rejected]:
         said = await self.reach(address, self.handle(address).route.remote(pack(query), self.address))
@@ -43,6 +63,7 @@ class ReplicaActor(AgentActor):
         super().__init__(spec, mesh)
         self._transport: ReplicaTransport = ReplicaTransport(mesh, spec.settings.stall_s, address)
         self._leaving = False
+        self._polls = Polls(self._pull)
 
     async def start(self, links: Links) -> Card:
         self._know(links)
@@ -57,6 +78,13 @@ class ReplicaActor(AgentActor):
             answer = await super().route(query)
         load: bytes = self.load.to_bytes(_LOAD, "big")
         return load + answer
+
+    async def poll(self, caller: str, poll: bytes) -> bytes:
+        """See ``Polls``."""
+        return await self._polls.poll(caller, poll)
+
+    async def _pull(self, key: Key, cursor: int, wait_s: float) -> bytes:
+        return pack(await self.host.pull(key, cursor, wait_s))
 
     async def tell(self, event: NodeEvent) -> None:
         if isinstance(event, Rewired):
