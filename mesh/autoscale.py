@@ -106,8 +106,10 @@ async def _wanted(supervisor: Supervisor, name: str, missed: Collection[str], pr
     record, runtime = supervisor.roll.records[name], supervisor.runtime
     if not record.seats:
         return int(name in missed)
-    if len(record.up) < len(record.seats):
+    lost = sum(seat.state == "given up" for seat in record.seats)  # is kept out, and does nothing
+    if not record.up or len(record.up) + lost < len(record.seats):
         return len(record.seats)
     rows = await asyncio.gather(*(runtime.status(address) for address in record.up))
     in_hand = sum(row["drafting"] + row["queued"] for row in rows)
-    return wanted(record.spec.autoscale, len(rows), in_hand, record.spec.settings.running, pressure, time.monotonic())
+    places = record.spec.settings.running
+    return lost + wanted(record.spec.autoscale, len(rows), in_hand, places, pressure, time.monotonic())

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import mesh
 from agents.errors import ConfigError
-from mesh.autoscale import Autoscale, Pressure, wanted
+from mesh.autoscale import Autoscale, Pressure, _wanted, wanted
 from mesh.config import load
 from tests.pools import pool
 
@@ -91,6 +93,30 @@ async def test_an_agent_grows_with_its_queue_and_shrinks_again(crowded: dict[str
         async with asyncio.timeout(20):
             while await asyncio.to_thread(replicas) > 1:  # noqa: ASYNC110  # nothing tells
                 await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("states", "number"),
+    [
+        (["up"], 3),
+        (["up", "given up"], 4),  # one that is kept out neither helps nor stands in the way
+        (["up", "starting"], 2),  # see first what that one does
+        (["given up"], 1),
+    ],
+)
+async def test_a_replica_that_is_kept_out_is_none(states: list[str], number: int) -> None:
+    seats = [SimpleNamespace(state=state, address=f"a#{place}") for place, state in enumerate(states)]
+    up = [seat.address for seat in seats if seat.state == "up"]
+    spec = SimpleNamespace(autoscale=RULES, settings=SimpleNamespace(running=10))
+    record = SimpleNamespace(seats=seats, up=up, spec=spec)
+
+    async def status(address: str) -> dict[str, int]:
+        return {"drafting": 10, "queued": 10}
+
+    supervisor: Any = SimpleNamespace(
+        roll=SimpleNamespace(records={"a": record}), runtime=SimpleNamespace(status=status)
+    )
+    assert await _wanted(supervisor, "a", (), Pressure(high=time.monotonic() - 10)) == number
 
 
 async def test_an_agent_that_may_sleep_is_woken_by_being_asked() -> None:
