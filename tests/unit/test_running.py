@@ -196,6 +196,7 @@ def test_from_a_machine_that_is_none_of_the_clusters_one_is_told_so(monkeypatch:
     def finds_no_node_here(address: str) -> None:
         raise RuntimeError("No node info found matching attributes: ''")
 
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # whatever other tests have left
     monkeypatch.setattr(runtime, "_answers", lambda address: True)
     monkeypatch.setattr(runtime, "_init", finds_no_node_here)
     with pytest.raises(MeshError, match=r"at 10\.0\.0\.1:6379 cannot be joined from here .*only its own machines"):
