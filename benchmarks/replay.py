@@ -99,8 +99,12 @@ def _shown(question: Question, tasks: bool) -> Question:
 
 
 def parted(ids: Sequence[str]) -> dict[str, Ints]:
-    """The places of ``train``, ``validation`` and ``test``, by a hash of each id: the same whatever else is there."""
+    """The places of ``train``, ``validation`` and ``test``, by a hash of each id: the same whatever else is there. Rows
+    without any of those on which agents are calibrated (``mesh.questions.split``) are parted alike among themselves.
+    """
     where = np.array([place(id) for id in ids])
+    if len(where) and where.min() >= VALIDATION:
+        where = (where - VALIDATION) / (1 - VALIDATION)
     return {
         "train": np.flatnonzero(where >= TEST),
         "validation": np.flatnonzero(where < VALIDATION),

@@ -84,6 +84,14 @@ def test_parts_follow_from_ids_alone(replay: Replay) -> None:
     assert sum(replay.parts.values()) == 500
 
 
+def test_rows_without_those_of_calibration_are_parted_among_themselves() -> None:
+    """Agents are calibrated on ids whose hash is below .2 of its range; who records such agents leaves those out."""
+    where = {f"q{n}": int(hashlib.sha256(f"q{n}".encode()).hexdigest()[:16], 16) / 16**16 for n in range(400)}
+    ids = [id for id, at in where.items() if at >= 0.2]
+    for part, (low, high) in {"validation": (0.2, 0.36), "test": (0.36, 0.6), "train": (0.6, 1)}.items():
+        assert [ids[n] for n in parted(ids)[part]] == [id for id in ids if low <= where[id] < high]
+
+
 def test_a_part_of_few_rows_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"few.jsonl: \w+ has \d+ of its 30 rows; it must have 20"):
         load(written(tmp_path / "few.jsonl", scored(30), PRICES))
