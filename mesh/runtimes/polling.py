@@ -74,8 +74,10 @@ class Polls:
         anything is, nothing after ``wait_s``, or where the caller polls again. Raises what ``pull`` raises.
         """
         poll, now = read_poll(packed), self._clock()
-        self._lines = {name: line for name, line in self._lines.items() if now - line.polled < LOST_S}
-        line = self._lines.setdefault(caller, _Line())
+        line = self._lines.get(caller)
+        if line is None:
+            self._lines = {name: each for name, each in self._lines.items() if now - each.polled < LOST_S}
+            line = self._lines[caller] = _Line(said=poll.heard)  # it may be one that was taken for gone
         line.polled = now
         for key, cursor in poll.asks:
             task = asyncio.create_task(self._wait(line, key, cursor, poll.wait_s))

@@ -235,6 +235,23 @@ async def test_callers_have_lines_of_their_own_and_who_is_gone_has_none() -> Non
     third.cancel()
 
 
+async def test_who_was_taken_for_gone_is_heard_again() -> None:
+    """Nobody polls while nobody waits, and that may be long; what a line had counted by then still holds."""
+    replica = Replica()
+    poller = replica.caller()
+    for cursor in range(3):
+        (asked,) = pulls(poller, Q1, cursor=cursor)
+        await replica.until_asked(Q1)
+        replica.answers[Q1].set_result(b"one")
+        assert await asyncio.wait_for(asked, 2) == b"one"
+        replica.now += polling.LOST_S + 1
+        (other,) = pulls(replica.caller(f"other {cursor}"), Q2)  # for whom those who are gone make room
+        await replica.until_asked(Q2)
+        assert set(replica.polls._lines) == {f"other {cursor}"}
+        replica.answers[Q2].set_result(b"two")
+        assert await other == b"two"
+
+
 @pytest.fixture
 def dead() -> Iterator[Any]:
     async def poll(packed: bytes) -> bytes:
