@@ -70,6 +70,7 @@ class Together:
     _peers: Any
     _emit: Any
     _reject: Any
+    _onward: Any
     policy: Any
     queue: Any
 
@@ -134,10 +135,10 @@ class Together:
 
     def _ask_beside(self, turn: Any, ask: Ask, peers: Sequence[msg.Card], now: float, out: list[Any]) -> None:
         """Ask those of ``ask.peers`` that the budget allows all together, and go on with ``ask.then``."""
-        query, left = turn.query, self._budget(turn)
+        query, left, known = turn.query, self._budget(turn), {card.name: card for card in peers}
         total = self.card.cost if ask.then is not None else 0.0
         chosen = []
-        for card in sorted((card for card in peers if card.name in ask.peers), key=lambda c: ask.peers.index(c.name)):
+        for card in (known[name] for name in ask.peers if name in known):
             if left is None or total + card.cost <= left:
                 chosen.append(card)
                 total += card.cost
@@ -147,17 +148,20 @@ class Together:
         for card in chosen:
             share = 0.0 if left is None else left * card.cost / total
             turn.beside.pending[card.name] = share
-            changes = {"path": path, "hops_left": query.hops_left - 1, "remaining_s": turn.deadline - now, "offers": ()}
-            bound = None if left is None else spent + share
-            aside = "vote" if ask.vote else "meanwhile"
-            out.append(msg.Route(card.name, replace(query, aside=aside, max_cost=bound, **changes)))
-        if ask.then is None:
-            self._free(turn, out)
-            turn.stage = "waiting"
-        if ask.then is None and chosen:
+            changes = {
+                "aside": "vote" if ask.vote else "meanwhile",
+                "max_cost": None if left is None else spent + share,
+            }
+            out.append(msg.Route(card.name, self._onward(turn, now, path=path, offers=(), **changes)))
+        if ask.then is not None:
+            self._carry_out(turn, ask.then, peers, now, out)
+            return
+        self._free(turn, out)
+        turn.stage = "waiting"
+        if chosen:
             turn.moved = now
         else:
-            self._carry_out(turn, ask.then, peers, now, out) if ask.then else self._decide(turn, now, out)
+            self._decide(turn, now, out)
 
     def _heard(self, turn: Any, event: msg.Accepted | msg.Rejected, now: float, out: list[Any]) -> bool:
         """Whether this was of somebody asked beside; then it is seen to."""
@@ -198,10 +202,7 @@ class Together:
             out += [msg.Cancel(name, turn.query.key) for name in beside.pending if name in others]
             return True
         taken = beside.held.pop(peer, None)
-        for answer in beside.held.values():
-            turn.path += beside.lost(answer)
-            out.append(msg.Cancel(answer.agent, turn.query.key))
-        beside.held.clear()
+        self._drop(turn, out)
         beside.pending.clear()  # it is asked once more, as agents usually are
         if taken is None:
             return False
@@ -244,10 +245,15 @@ class Together:
         """The query is over here: nobody need work on it beside any more."""
         if (beside := turn.beside) is not None:
             out += [msg.Cancel(name, turn.query.key) for name in beside.pending]
-            for answer in beside.held.values():
-                turn.path += beside.lost(answer)
-                out.append(msg.Cancel(answer.agent, turn.query.key))
+            self._drop(turn, out)
             turn.beside = None
+
+    def _drop(self, turn: Any, out: list[Any]) -> None:
+        """No answer that has come is taken any more: what was done for it is told."""
+        for answer in turn.beside.held.values():
+            turn.path += turn.beside.lost(answer)
+            out.append(msg.Cancel(answer.agent, turn.query.key))
+        turn.beside.held.clear()
 
 
 def _peer(decision: Decision) -> str:

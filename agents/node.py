@@ -390,9 +390,11 @@ class Node(Together):
 
     def _forward(self, turn: Turn, peer: str, now: float, out: Out, offers: tuple[Offer, ...] = ()) -> None:
         turn.stage, turn.peer, turn.moved = "forwarding", peer, now
-        query, left = turn.query, turn.query.hops_left - 1
-        changes = {"path": turn.path, "hops_left": left, "remaining_s": turn.deadline - now, "offers": offers}
-        out.append(msg.Route(peer, replace(query, **changes)))
+        out.append(msg.Route(peer, self._onward(turn, now, path=turn.path, offers=offers)))
+
+    def _onward(self, turn: Turn, now: float, **changes: Any) -> msg.Query:
+        """The query as the next agent gets it."""
+        return replace(turn.query, hops_left=turn.query.hops_left - 1, remaining_s=turn.deadline - now, **changes)
 
     def _decline(self, turn: Turn, now: float, out: Out) -> None:
         out.append(msg.Accepted(turn.query.key, self.card.name, turn.path))

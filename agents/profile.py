@@ -49,6 +49,13 @@ def features(text: str) -> tuple[int, ...]:
     return tuple(sorted({zlib.crc32(each.encode()) % BUCKETS for each in found}))
 
 
+def weighed(text: str, weights: bytes, scale: float, bias: float) -> float:
+    """A probability that is logistic in the weights of a text's features, see ``Profile``."""
+    found = features(text)
+    total = sum(weights[number] for number in found) - 128 * len(found)
+    return sigmoid(bias + scale * total / math.sqrt(len(found)))
+
+
 def size_of(text: str) -> int:
     """Its length, on a scale that is logarithmic from ``LONG`` characters on."""
     return len(text) if len(text) <= LONG else LONG + round(2 * math.log2(len(text) / LONG))
@@ -83,9 +90,7 @@ class Profile(Struct, frozen=True, gc=False):
 
     def prior(self, text: str) -> float:
         """How likely its answer to this is right."""
-        found, weights = features(text), self.weights
-        total = sum(weights[number] for number in found) - 128 * len(found)
-        return sigmoid(self.bias + self.scale * total / math.sqrt(len(found)))
+        return weighed(text, self.weights, self.scale, self.bias)
 
     def value(self, prior: float, alpha: float) -> tuple[float, bool]:
         """What it is worth to ask it, and whether it should look first."""

@@ -334,13 +334,11 @@ def topologies(
 def speculation(
     count: Annotated[int, typer.Option("--questions", min=100, help="Asked of every agent.")] = 4000,
     seed: Annotated[int, typer.Option(min=0, help="Of the questions.")] = 1,
-    work: Annotated[Path, typer.Option(help="Folder for what agents reply, and how long it took them.")] = Path(
-        "asked"
-    ),
+    work: Work = None,
     out: Out = None,
 ) -> None:
     """How much sooner forwarded queries end where the next agent begins early, and what that costs; in virtual time."""
-    from benchmarks.results import publish
+    from benchmarks.results import publish, working
     from benchmarks.routing import ALPHAS
     from benchmarks.shapes import FIVE, recorded
     from benchmarks.speculation import cascades, measure, rows
@@ -348,7 +346,9 @@ def speculation(
     from mesh.terminal import print_table, say
 
     config = load(FIVE)
-    found = measure(*cascades(config, *recorded(config, count, seed, work), work), ALPHAS, say)
+    with working(work) as place:
+        pools = cascades(config, *recorded(config, count, seed, place), place)
+    found = measure(*pools, ALPHAS, say)
     print_table(rows(found))
     publish("speculation", {"pool": FIVE, "seed": seed, **found}, seed, out)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ from msgspec import json as codec
 
 from agents.errors import ConfigError
 from agents.messages import Outcome
-from agents.offers import sigmoid
 from agents.policies.base import Decision, Decline, Look, Policy, View
-from agents.profile import BUCKETS, features
+from agents.profile import BUCKETS, weighed
 
 
 class Screen(Struct, frozen=True):
@@ -29,9 +27,7 @@ class Screen(Struct, frozen=True):
 
     def inside(self, text: str) -> float:
         """How likely it is one."""
-        found = features(text)
-        total = sum(self.weights[number] for number in found) - 128 * len(found)
-        return sigmoid(self.bias + self.scale * total / math.sqrt(len(found)))
+        return weighed(text, self.weights, self.scale, self.bias)
 
     @classmethod
     def load(cls, path: str | Path) -> Screen:

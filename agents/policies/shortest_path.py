@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from heapq import heapify, heappop, heappush
 
 from agents.errors import ConfigError
-from agents.policies.base import Answer, Decision, Decline, Forward, Policy, View
+from agents.policies.base import Answer, Decision, Decline, Forward, View
+from agents.policies.threshold import Reliability
 
 log = logging.getLogger(__name__)
 
 
-class ShortestPath(Policy):
+class ShortestPath(Reliability):
     """Who would forward, by the reliability rule, does so along the cheapest way to somebody who will do, and where
     there is none logs that and escalates: to the caller where that one allows it, else by answering itself
     (Self-Healing Router: Dijkstra over a graph of costs, in which what fails costs infinity until it is back).
@@ -32,8 +33,6 @@ class ShortestPath(Policy):
         ConfigError: an option is something else.
     """
 
-    needs_probability = True
-
     def __init__(
         self,
         edges: Mapping[str, Sequence[str]] = {},
@@ -46,13 +45,11 @@ class ShortestPath(Policy):
         for name, cost in costs.items():
             if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 < cost <= 1:
                 raise ConfigError(f"policy shortest_path: costs[{name}] is {cost!r}, it must be in (0, 1]")
-        if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not gamma > 0:
-            raise ConfigError(f"policy shortest_path: gamma is {gamma!r}, it must be a positive number")
-        self.edges, self.costs, self.goals, self.gamma = edges, costs, frozenset(goals), gamma
+        super().__init__(gamma)
+        self.edges, self.costs, self.goals = edges, costs, frozenset(goals)
 
     def decide(self, view: View) -> Decision:
-        sure = None if view.refused else view.confidence
-        if sure is not None and sure > (1 - view.alpha) ** self.gamma:
+        if isinstance(super().decide(view), Answer):
             return Answer()
         first = self.first(view)
         if first is None:

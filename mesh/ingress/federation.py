@@ -26,7 +26,7 @@ from agents.errors import AdapterError, AgentDied, BudgetExceeded, ConfigError, 
 from agents.prompts import REFUSAL
 from mesh.ingress import mesh_pb2 as pb
 from mesh.ingress.gateway import Gateway, Passed
-from mesh.ingress.grpc_client import OPTIONS, check_target, credentials, unpacked
+from mesh.ingress.grpc_client import channel, check_target, unpacked
 from mesh.ingress.mesh_pb2_grpc import MeshStub
 from mesh.ingress.names import MESH
 from mesh.ingress.tls import ClientTLS
@@ -72,10 +72,7 @@ class RemoteMesh:
         tls = ClientTLS(str(self.tls_ca), str(self.tls_cert), str(self.tls_key))
         if key:
             self._metadata = (("authorization", f"Bearer {key}"),)
-        if tls:
-            self._channel = grpc.aio.secure_channel(self.target, credentials(tls), OPTIONS)
-        else:
-            self._channel = grpc.aio.insecure_channel(self.target, OPTIONS)
+        self._channel = channel(grpc.aio, self.target, tls)
         return Capabilities(self.context, logprobs=False, scores=False)
 
     async def generate(self, request: msg.Request) -> AsyncIterator[msg.Piece]:

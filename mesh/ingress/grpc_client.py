@@ -47,10 +47,7 @@ class Remote:
         check_target("grpc", target)
         key = key or os.environ.get(KEY)
         self._target, self._metadata = target, (("authorization", f"Bearer {key}"),) if key else ()
-        if tls:
-            self._channel = grpc.secure_channel(target, credentials(tls), OPTIONS)
-        else:
-            self._channel = grpc.insecure_channel(target, OPTIONS)
+        self._channel = channel(grpc, target, tls)
         self._stub = MeshStub(self._channel)
 
     def __enter__(self) -> Remote:
@@ -93,6 +90,11 @@ def check_target(field: str, target: str) -> None:
     host, colon, port = target.rpartition(":")
     if not (host and colon and port.isdigit()):
         raise ConfigError(f"{field}: {target!r}; it must be HOST:PORT")
+
+
+def channel(of: Any, target: str, tls: ClientTLS | None) -> Any:
+    """A channel to a server, of ``grpc`` or of ``grpc.aio``."""
+    return of.secure_channel(target, credentials(tls), OPTIONS) if tls else of.insecure_channel(target, OPTIONS)
 
 
 def credentials(tls: ClientTLS) -> Any:
