@@ -12,6 +12,7 @@ import asyncio
 import gc
 import os
 from collections.abc import Awaitable
+from contextvars import Context
 from typing import Any, TypeVar
 
 import ray
@@ -35,6 +36,13 @@ def actor_name(mesh: str, agent: str) -> str:
     return f"{mesh}/{agent}"
 
 
+def call(actor: Any, method: str, *args: Any) -> Any:
+    """``actor.method.remote(*args)``, but nobody's child: with a task of its own Ray cancels that task's children, also
+    those that tell somebody of it, or on which others wait.
+    """
+    return Context().run(getattr(actor, method).remote, *args)
+
+
 class RayTransport:
     """Reaches the agents of one mesh."""
 
@@ -45,13 +53,13 @@ class RayTransport:
 
     async def route(self, agent: str, query: Query) -> Accepted | Rejected:
         """Have an agent route a query."""
-        return read_routed(await self.reach(agent, self.handle(agent).route.remote(pack(query))))
+        return read_routed(await self.reach(agent, call(self.handle(agent), "route", pack(query))))
 
     async def probe(self, agent: str, key: Key) -> bool:
-        return await self.reach(agent, self.handle(agent).probe.remote(key), self.probe_s)
+        return await self.reach(agent, call(self.handle(agent), "probe", key), self.probe_s)
 
     async def cancel(self, agent: str, key: Key) -> None:
-        await self.reach(agent, self.handle(agent).cancel.remote(key), self.probe_s)
+        await self.reach(agent, call(self.handle(agent), "cancel", key), self.probe_s)
 
     def handle(self, agent: str) -> Any:
         """The agent's actor. Raises AgentDied where there is none."""

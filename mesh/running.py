@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import ray
 
-from agents.actor import CALLS, NAMESPACE, PROBE_S
+from agents.actor import CALLS, NAMESPACE, PROBE_S, call
 from agents.errors import ConfigError, MeshClosed, MeshError
 from agents.spec import AgentSpec
 from mesh.assemble import agent_specs, models_folder
@@ -209,7 +209,7 @@ class RunningControl:
         until = time.monotonic() + PROBE_S
         while True:
             try:
-                return await getattr(self._supervisor, method).remote(*args)
+                return await call(self._supervisor, method, *args)
             except ray.exceptions.ActorUnavailableError:
                 if method not in _READS or time.monotonic() > until:
                     raise

@@ -154,11 +154,13 @@ class SharedLedger:
         """Call it; where it is gone since, as after `mesh down` and `mesh up`, the new one."""
         from ray.exceptions import RayActorError
 
+        from agents.actor import call
+
         for _ in range(2):
             handle = self._handle()
             try:
                 async with asyncio.timeout(_ANSWER_S):
-                    return await getattr(handle, method).remote(*args)
+                    return await call(handle, method, *args)
             except RayActorError:
                 self._actor = None
             except TimeoutError:

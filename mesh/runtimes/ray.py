@@ -21,7 +21,7 @@ import ray
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._private.utils import read_ray_address
 
-from agents.actor import CALLS, NAMESPACE, actor_name
+from agents.actor import CALLS, NAMESPACE, actor_name, call
 from agents.errors import AgentDied, AgentError, AgentStalled, MeshError, PlacementError
 from agents.messages import Card, NodeEvent
 from agents.spec import AgentSpec
@@ -88,29 +88,29 @@ class RayRuntime(ReplicaTransport):
             self._launched.discard(address)
 
     async def leave(self, address: str) -> int:
-        return await self.reach(address, self.handle(address).leave.remote(), self.probe_s)
+        return await self.reach(address, call(self.handle(address), "leave"), self.probe_s)
 
     async def missed(self, address: str | None = None) -> set[str]:
         if address is None:
             return self.take_missed()
-        return await self.reach(address, self.handle(address).missed.remote(), self.probe_s)
+        return await self.reach(address, call(self.handle(address), "missed"), self.probe_s)
 
     async def tell(self, agent: str, event: NodeEvent) -> None:
         for address in self.balance.replicas(agent):
-            await self.reach(address, self.handle(address).tell.remote(event), self.probe_s)
+            await self.reach(address, call(self.handle(address), "tell", event), self.probe_s)
 
     async def watch(self, address: str) -> None:
         with contextlib.suppress(AgentError):
-            await self.reach(address, self.handle(address).lifetime.remote())
+            await self.reach(address, call(self.handle(address), "lifetime"))
 
     async def healthy(self, address: str) -> bool:
-        return await self.reach(address, self.handle(address).healthy.remote(), self.probe_s)
+        return await self.reach(address, call(self.handle(address), "healthy"), self.probe_s)
 
     async def status(self, address: str) -> dict[str, Any]:
-        return await self.reach(address, self.handle(address).status.remote(), self.probe_s)
+        return await self.reach(address, call(self.handle(address), "status"), self.probe_s)
 
     async def serve(self, address: str, spec: AgentSpec) -> None:
-        await self.reach(address, self.handle(address).serve.remote(spec), self.start_timeout_s)
+        await self.reach(address, call(self.handle(address), "serve", spec), self.start_timeout_s)
 
     async def close(self) -> None:
         known = self.balance.directory

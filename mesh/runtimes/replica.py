@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import uuid
 
-from agents.actor import AgentActor, RayTransport
+from agents.actor import AgentActor, RayTransport, call
 from agents.errors import AgentError
 from agents.messages import Accepted, Batch, Card, Key, NodeEvent, Query, Rejected, Rewired
 from agents.node import Links
@@ -40,13 +40,13 @@ class ReplicaTransport(Replicated, RayTransport):
 
     async def _poll(self, agent: str, caller: str, poll: bytes) -> bytes:
         try:
-            return await self.reach(agent, self.handle(agent).poll.remote(caller, poll))
+            return await self.reach(agent, call(self.handle(agent), "poll", caller, poll))
         except AgentError:
             self._pollers.pop(agent, None)
             raise
 
     async def send(self, address: str, query: Query) -> tuple[int, Accepted | Rejected]:
-        said = await self.reach(address, self.handle(address).route.remote(pack(query), self.address))
+        said = await self.reach(address, call(self.handle(address), "route", pack(query), self.address))
         return int.from_bytes(said[:_LOAD], "big"), read_routed(said[_LOAD:])
 
     async def ask_whether(self, address: str, key: Key) -> bool:

@@ -36,6 +36,7 @@ agents:
   - {{name: a, cost: 0.1, engine: {{kind: scripted, refuse: 1.0}}}}
   - {{name: b, cost: 0.5, engine: {{kind: scripted, answer: {WORDS}, pieces: 10, piece_s: 0.15}}}}
   - {{name: c, cost: 0.9, engine: {{kind: scripted, answer: {WORDS}, pieces: 3}}}}
+  - {{name: slow, cost: 1.0, engine: {{kind: scripted, answer: {WORDS}, pieces: 10, piece_s: 1.5}}}}
 """
 
 
@@ -100,7 +101,7 @@ def test_openais_client(client: openai.OpenAI) -> None:
     told: Any = reply.model_extra
     assert [hop["agent"] for hop in told["mesh"]["path"]] == ["a", "b"]
     assert client.completions.create(model="c", prompt="count").choices[0].text == WORDS
-    assert [model.id for model in client.models.list()][-3:] == ["a", "b", "c"]
+    assert [model.id for model in client.models.list()][-4:] == ["a", "b", "c", "slow"]
 
 
 def test_the_first_token_comes_at_once(client: openai.OpenAI) -> None:
@@ -138,14 +139,31 @@ def test_every_replica_knows_every_query(server: Server, client: openai.OpenAI) 
 
 
 def test_who_goes_away_stops_the_generation(server: Server, client: openai.OpenAI) -> None:
-    stream = client.chat.completions.create(model="b", messages=MESSAGES, stream=True)
+    """Whether something of the answer has come yet or not; it would take 15 seconds by itself."""
+
+    def generates(many: int) -> bool:
+        return until(lambda: rows(server)["slow"]["engine_running"] == many, 8)
+
+    stream = client.chat.completions.create(model="slow", messages=MESSAGES, stream=True)
     next(stream)
-    assert rows(server)["b"]["engine_running"] == 1
+    assert generates(1)
     stream.close()
-    assert until(lambda: rows(server)["b"]["engine_running"] == 0, 1.0)
+    assert generates(0)
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{server.url}/v1/chat/completions", json={"model": "b", "messages": MESSAGES}, timeout=0.4)
-    assert until(lambda: rows(server)["b"]["engine_running"] == 0, 0.8)
+        httpx.post(f"{server.url}/v1/chat/completions", json={"model": "slow", "messages": MESSAGES}, timeout=2)
+    assert generates(0)
+
+
+def test_who_goes_away_takes_nobody_along(client: openai.OpenAI) -> None:
+    """All streams at one replica wait for their pieces by the same call; whichever began it."""
+    streams = [client.chat.completions.create(model="b", messages=MESSAGES, stream=True) for _ in range(8)]
+    for stream in streams:
+        next(stream)
+    for gone in streams[:4]:
+        gone.close()
+    for stream in streams[4:]:
+        told: Any = list(stream)[-1].model_extra
+        assert told["mesh"]["attempts"] == 1
 
 
 def test_an_agent_killed_in_mid_stream_is_continued_by_another(server: Server, client: openai.OpenAI) -> None:
@@ -172,7 +190,7 @@ def test_grpc(server: Server) -> None:
         stub = MeshStub(channel)
         pieces = list(stub.AskStream(pb.Query(messages=[pb.Message(role="user", content="count")], model="b")))
         assert "".join(piece.text for piece in pieces) == WORDS == pieces[-1].reply.text
-        assert {agent.name for agent in stub.Status(pb.StatusRequest()).agents} == {"a", "b", "c"}
+        assert {agent.name for agent in stub.Status(pb.StatusRequest()).agents} == {"a", "b", "c", "slow"}
 
 
 def test_prometheus(server: Server, client: openai.OpenAI) -> None:
@@ -323,7 +341,7 @@ def test_with_keys_on_a_mesh_that_runs_already(tmp_path: Path) -> None:
             assert client.chat.completions.create(model="d", messages=MESSAGES).choices[0].message.content == "from d"
         removed = httpx.delete(f"{agents}/d", headers={"Authorization": f"Bearer {admin}"}, timeout=60)
         assert removed.json() == {"agent": "d", "state": "removed"}
-        for name, status in (("a", 200), ("b", 200), ("c", 400)):  # the last one stays
+        for name, status in (("a", 200), ("b", 200), ("c", 200), ("slow", 400)):  # the last one stays
             removed = httpx.delete(f"{agents}/{name}", headers={"Authorization": f"Bearer {admin}"}, timeout=60)
             assert removed.status_code == status
         told = removed.json()["error"]
@@ -368,7 +386,7 @@ def test_the_deploy_file(tmp_path: Path) -> None:
         assert answer.json()["choices"][0]["message"]["content"] == WORDS
         trace = f"{started.url}/v1/mesh/trace/{answer.json()['id']}"
         assert until(lambda: httpx.get(trace, timeout=30).status_code == 200)
-        assert len(httpx.get(f"{started.url}/v1/mesh", timeout=30).json()["agents"]) == 3
+        assert len(httpx.get(f"{started.url}/v1/mesh", timeout=30).json()["agents"]) == 4
     finally:
         started.end()
         if running.running():
