@@ -228,13 +228,12 @@ class Supervisor:
             raise
 
     async def _seat(self, record: Record) -> None:
-        """Launch all replicas of an agent that is to be a member; where one cannot start, none of them stays."""
+        """Launch all replicas of an agent that is to be a member; again where one dies, as it may with its machine."""
         self.roll.arriving.extend(record.seats)
         try:
+            with contextlib.suppress(AgentDied):
+                return await self._launch_all(record.seats, record)
             await self._launch_all(record.seats, record)
-        except BaseException:
-            await asyncio.gather(*(self.runtime.kill(seat.address) for seat in record.seats))
-            raise
         finally:
             self.roll.arriving = [seat for seat in self.roll.arriving if seat not in record.seats]
 
@@ -269,7 +268,7 @@ class Supervisor:
     # ------------------------------------------------------------------ one replica's life
 
     async def _launch_all(self, seats: Sequence[Seat], record: Record | None = None) -> None:
-        """All of them; where one cannot start, the others are not waited for."""
+        """All of them; where one cannot start, the others are not waited for, and none of a new agent stays."""
         launches = [asyncio.ensure_future(self._launch(seat, record)) for seat in seats]
         try:
             await asyncio.gather(*launches)
@@ -277,6 +276,7 @@ class Supervisor:
             for launch in launches:
                 launch.cancel()
             await asyncio.gather(*launches, return_exceptions=True)
+            await asyncio.gather(*(self.runtime.kill(seat.address) for seat in seats if record is not None))
             raise
 
     async def _launch(self, seat: Seat, record: Record | None = None) -> None:

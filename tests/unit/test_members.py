@@ -37,6 +37,20 @@ class Crowded(LocalRuntime):
         return await super().launch(address, spec, directory, waits)
 
 
+class Doomed(LocalRuntime):
+    """A runtime that loses replicas while they start, as many as told."""
+
+    lost = 0
+
+    async def launch(self, address: str, spec: AgentSpec, directory: Any, waits: Any = None) -> Any:
+        card = await super().launch(address, spec, directory, waits)
+        if self.lost:
+            self.lost -= 1
+            await self.kill(address)
+            raise AgentDied(address, "with its machine")
+        return card
+
+
 def supervisor(agents: int = 2, runtime: LocalRuntime | None = None, **options: Any) -> Supervisor:
     config = load(pool(agents=agents, engine={"refuse": 0.0}))
     quick = {"heartbeat_s": 0.05, "rules": Rules(first_s=0.02, deaths=3)}
@@ -204,6 +218,26 @@ class Picky(LocalRuntime):
 
 
 NEW = Version(Path("/new"))
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+async def test_a_change_outlives_the_machine_on_which_it_began(lost: int) -> None:
+    """One, that is; with the second it is refused, and nothing has changed."""
+    world = supervisor(runtime=Doomed())
+    await world.start()
+    before, spec = world.directory, world.roll.records["a0"].spec
+    world.runtime.lost = lost  # type: ignore[attr-defined]
+    try:
+        if lost == 1:
+            assert (await world.upgrade(spec)).replicas["a0"] != before.replicas["a0"]
+        else:
+            with pytest.raises(AgentDied, match="with its machine"):
+                await world.upgrade(spec)
+            assert world.directory == before
+        assert {row["state"] for row in await world.status()} == {"up"}
+        assert len(world.runtime._hosts) == 2  # type: ignore[attr-defined]
+    finally:
+        await world.close()
 
 
 async def test_who_is_scaled_away_before_it_is_up_is_waited_for_no_more() -> None:
