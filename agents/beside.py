@@ -143,16 +143,15 @@ class Together:
                 chosen.append(card)
                 total += card.cost
         turn.beside = Beside(len(turn.path), now + ask.within_s)
+        aside = "vote" if ask.vote else "meanwhile"
         path = (*turn.path, msg.Hop(self.card.name, "refused", turn.confidence, reason="meanwhile"))
         spent = query.spent + fsum(hop.full_cost for hop in turn.path)
         for card in chosen:
             share = 0.0 if left is None else left * card.cost / total
             turn.beside.pending[card.name] = share
-            changes = {
-                "aside": "vote" if ask.vote else "meanwhile",
-                "max_cost": None if left is None else spent + share,
-            }
-            out.append(msg.Route(card.name, self._onward(turn, now, path=path, offers=(), **changes)))
+            bound = None if left is None else spent + share
+            asked = self._onward(turn, now, path=path, offers=(), aside=aside, max_cost=bound)
+            out.append(msg.Route(card.name, asked))
         if ask.then is not None:
             self._carry_out(turn, ask.then, peers, now, out)
             return

@@ -268,7 +268,7 @@ class Supervisor:
     # ------------------------------------------------------------------ one replica's life
 
     async def _launch_all(self, seats: Sequence[Seat], record: Record | None = None) -> None:
-        """All of them; where one cannot start, the others are not waited for, and none of a new agent stays."""
+        """All of them; where one cannot start, the others are not waited for, and none of them stays."""
         launches = [asyncio.ensure_future(self._launch(seat, record)) for seat in seats]
         try:
             await asyncio.gather(*launches)
@@ -276,7 +276,7 @@ class Supervisor:
             for launch in launches:
                 launch.cancel()
             await asyncio.gather(*launches, return_exceptions=True)
-            await asyncio.gather(*(self.runtime.kill(seat.address) for seat in seats if record is not None))
+            await asyncio.gather(*(self.runtime.kill(seat.address) for seat in seats))
             raise
 
     async def _launch(self, seat: Seat, record: Record | None = None) -> None:
