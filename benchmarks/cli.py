@@ -332,25 +332,27 @@ def topologies(
 
 @app.command()
 def speculation(
-    count: Annotated[int, typer.Option("--questions", min=100, help="Asked of every agent.")] = 4000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the questions.")] = 1,
+    pool: Annotated[str, typer.Option(help="A lab pool, or replay:FILE of rows that `mesh record` made.")] = "lab",
+    count: Annotated[int, typer.Option("--questions", min=100, help="Asked of every agent of a lab pool.")] = 4000,
+    seed: Annotated[int, typer.Option(min=0, help="Of these questions.")] = 1,
+    texts: Annotated[list[str] | None, typer.Option(help="Question file for rows of ids; may be repeated.")] = None,
     work: Work = None,
     out: Out = None,
 ) -> None:
-    """How much sooner forwarded queries end where the next agent begins early, and what that costs; in virtual time."""
+    """How much sooner queries end where the next agent begins early, and what that costs; in virtual time."""
     from benchmarks.results import publish, working
     from benchmarks.routing import ALPHAS
-    from benchmarks.shapes import FIVE, recorded
-    from benchmarks.speculation import cascades, measure, rows
+    from benchmarks.speculation import measure, of_lab, of_rows, rows
     from mesh.config import load
     from mesh.terminal import print_table, say
 
-    config = load(FIVE)
+    recorded = Path(pool.removeprefix("replay:")) if pool.startswith("replay:") else None
     with working(work) as place:
-        pools = cascades(config, *recorded(config, count, seed, place), place)
-    found = measure(*pools, ALPHAS, say)
-    print_table(rows(found))
-    publish("speculation", {"pool": FIVE, "seed": seed, **found}, seed, out)
+        found = of_rows(recorded, texts or (), ALPHAS) if recorded else of_lab(load(pool), count, seed, place)
+    result = measure(*found, ALPHAS, say)
+    print_table(rows(result))
+    name = f"speculation_{recorded.stem}" if recorded else "speculation"
+    publish(name, {"pool": pool, "seed": seed, **result}, seed, out)
 
 
 @app.command()

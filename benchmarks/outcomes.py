@@ -16,6 +16,7 @@ from mesh.questions import Question
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.floating[Any]]]
 Ints: TypeAlias = np.ndarray[Any, np.dtype[np.integer[Any]]]
+TOOK = ("seconds", "prompt_tokens", "generated_tokens", "look_seconds", "look_tokens")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +34,8 @@ class Outcomes:
             these.
         beliefs: by alpha, (A, Q): the agent's own p, NaN where it refused.
         looks: (A, Q), what it costs in full to find that out, before there is a draft; NaN where the draft is judged.
+        took: what else was measured, each (A, Q), NaN where it was not: ``seconds``, ``prompt_tokens`` and
+            ``generated_tokens`` of answers, ``look_seconds`` and ``look_tokens`` of looks.
     """
 
     questions: tuple[Question, ...]
@@ -44,6 +47,7 @@ class Outcomes:
     signals: Mapping[str, Floats] = field(default_factory=dict)
     beliefs: Mapping[float, Floats] = field(default_factory=dict)
     looks: Floats | None = None
+    took: Mapping[str, Floats] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.questions)
@@ -60,6 +64,7 @@ class Outcomes:
             {name: values[:, places] for name, values in self.signals.items()},
             {alpha: values[:, places] for alpha, values in self.beliefs.items()},
             None if self.looks is None else self.looks[:, places],
+            {name: values[:, places] for name, values in self.took.items()},
         )
 
     def of(self, agents: Sequence[int]) -> Outcomes:
@@ -75,6 +80,7 @@ class Outcomes:
             {name: values[places] for name, values in self.signals.items()},
             {alpha: values[places] for alpha, values in self.beliefs.items()},
             None if self.looks is None else self.looks[places],
+            {name: values[places] for name, values in self.took.items()},
         )
 
     def looked(self, agent: int, question: int, alpha: float) -> float | None:

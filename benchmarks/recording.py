@@ -25,7 +25,7 @@ from agents.errors import ConfigError, MeshError, QueryError
 from agents.messages import Card
 from agents.policies import Answer, Decision, Draft, Policy, View
 from agents.spec import AgentSpec
-from benchmarks.outcomes import Outcomes
+from benchmarks.outcomes import TOOK, Outcomes
 from mesh.assemble import agent_spec
 from mesh.client import Mesh
 from mesh.config import AgentConfig, MeshConfig, alone, with_overrides
@@ -157,6 +157,7 @@ class Recording:
             {name: np.array([column[name] for column in columns]) for name in names},
             {alpha: np.array([column["beliefs"][alpha] for column in columns]) for alpha in self.alphas},
             np.array([column["looks"] for column in columns]),
+            {name: np.array([column[name] for column in columns], dtype=float) for name in TOOK},
         )
 
     def _column(self, agent: AgentConfig) -> dict[str, Any]:
@@ -169,7 +170,8 @@ class Recording:
             "texts": [line["text"] for line in drafts],
             "work": [_spent(card, line) for line in drafts],
             "likelihood": scores,
-            "looks": [math.nan] * len(drafts),
+            **dict.fromkeys(("looks", "look_seconds", "look_tokens"), [math.nan] * len(drafts)),
+            **{key: _of_hops(drafts, key) for key in ("seconds", "prompt_tokens", "generated_tokens")},
         }
         if self.p_true:
             endless = _too_long(self._replies(agent, "p_true"), {question.id for question in self.questions})
@@ -179,6 +181,8 @@ class Recording:
         if looks_first(agent) and self.alphas:
             seen = self._found(agent, "looks", self._looked_at(agent, calibration))
             column["looks"] = [_spent(card, line) for line in seen[0]]
+            column["look_seconds"] = _of_hops(seen[0], "seconds")
+            column["look_tokens"] = _of_hops(seen[0], "prompt_tokens")
             told = [[_score(line) for line in lines] for lines in seen]
             scored = told * (len(self.alphas) // len(told))
         column["beliefs"] = {
@@ -251,6 +255,10 @@ def _score(line: Mapping[str, Any]) -> float:
     """What the assessor measured; NaN where the agent refused instead."""
     score = line["path"][-1]["confidence"]
     return math.nan if score is None else float(score)
+
+
+def _of_hops(lines: Sequence[Mapping[str, Any]], key: str) -> list[float]:
+    return [line["path"][-1][key] for line in lines]
 
 
 def _spent(card: Card, line: Mapping[str, Any]) -> float:

@@ -2,8 +2,8 @@
 
 A row is ``{"id", "task", "question", "models": {agent: {"score", "response", ...}}}``, or ``"scores": {agent: score}``
 where nothing else is known. Other keys of a cell that we know: ``work`` and ``look`` in units of price, ``cost`` of
-this call in any unit (``benchmarks/replay.py``), ``seconds``, ``tokens``, ``prompt_tokens``, signals, and ``beliefs``
-by alpha. ``NAME.prices.json`` tells each agent's ``cost``, or its ``input_price`` and ``output_price``.
+this call in any unit (``benchmarks/replay.py``), signals, what it ``took`` (``outcomes.TOOK``), and ``beliefs`` by
+alpha. ``NAME.prices.json`` tells each agent's ``cost``, or its ``input_price`` and ``output_price``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from agents.errors import ConfigError
-from benchmarks.outcomes import Floats, Outcomes
+from benchmarks.outcomes import TOOK, Floats, Outcomes
 from mesh.questions import Question
 
 SIGNALS = ("likelihood", "p_true")
@@ -50,7 +50,7 @@ def _cell(outcomes: Outcomes, agent: int, number: int, texts: bool) -> dict[str,
     told: dict[str, Any] = {"score": float(outcomes.right[agent, number])}
     if texts:
         told["response"] = outcomes.texts[agent][number]
-    measures = {"work": outcomes.work, "look": outcomes.looks, **outcomes.signals}
+    measures = {"work": outcomes.work, "look": outcomes.looks, **outcomes.signals, **outcomes.took}
     for name, values in measures.items():
         if values is not None and not math.isnan(values[agent, number]):
             told[name] = round(float(values[agent, number]), DIGITS)
@@ -108,6 +108,7 @@ def as_outcomes(path: Path, found: Sequence[Row], costs: Mapping[str, float]) ->
         {name: column(found, agents, name) for name in SIGNALS},
         {alpha: _beliefs(found, agents, alpha) for alpha in _alphas(found)},
         column(found, agents, "look"),
+        {name: values for name in TOOK if not np.isnan(values := column(found, agents, name)).all()},
     )
 
 

@@ -7,33 +7,34 @@ each question what it did when it was recorded. Where it looks, it takes its med
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
-from msgspec.structs import replace as replaced
 
 from agents.engines.base import Setup
 from agents.engines.scripted import ScriptedEngine, Step
-from agents.errors import QueryError
+from agents.errors import ConfigError
 from agents.messages import Card, Message, Piece, Query, Reply, Request, ScoreRequest, Scores
 from agents.node import Settings
+from agents.profile import Profile
 from agents.spec import AgentSpec
-from benchmarks.outcomes import Outcomes
-from benchmarks.shapes import published
-from mesh.assemble import agent_specs
+from benchmarks.outcomes import TOOK, Outcomes
+from benchmarks.replay import load
+from benchmarks.routing import priors, profiles
+from benchmarks.shapes import published, recorded
 from mesh.config import MeshConfig
 from mesh.runtimes.sim import Simulation
-from topologies import Cascade, Topology
+from topologies import Cascade
+from training.threshold import GAMMAS
 
 APART_S = 60.0  # between two queries: nobody waits for a place
 DEADLINE_S = 1e6
+NO_TEXT = "?"  # of an answer, where rows have none
 SURE = 1e-9  # nobody is surer of being right, or wrong
 FLOORS = (0.0, 0.2, 1.0)  # of ``hopeless``: always draft, draft where there is a chance, only where the look will do
 DOUBTS = (0.6, 1.0, 1.2)
@@ -77,36 +78,17 @@ class Recorded(ScriptedEngine):
         return Scores((math.log1p(-min(cell.p, 1 - SURE)),), cell.looked)
 
 
-def seconds(folder: Path, agents: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
-    """By agent and kind of reply (drafts, looks) the last hop of each reply by its question, as it was recorded.
-
-    Raises:
-        QueryError: there are no drafts of an agent.
-    """
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for name in agents:
-        for kind in ("drafts", "looks"):
-            path = folder / f"{name}.{kind}.jsonl"
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            rows = [row for row in map(json.loads, lines) if row.get("path")]
-            found.setdefault(name, {})[kind] = {row["question"]: row["path"][-1] for row in rows}
-        if not found[name]["drafts"]:
-            raise QueryError(f"work: {folder} has no drafts of {name!r}; give what `mesh record` left there")
-    return found
-
-
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Agents as they were recorded on some questions."""
+    """Agents in a line by their prices, as they were recorded on some questions."""
 
     outcomes: Outcomes
-    took: Mapping[str, Mapping[str, Mapping[str, Any]]]
     cards: Mapping[str, Card]
-    topology: Topology
 
     def play(self, policy: str, options: Mapping[str, Any], alpha: float) -> list[Reply]:
         """What becomes of the questions, one after the other, with everybody going by a policy."""
-        world = Simulation(self._specs(policy, options, alpha), self.topology)
+        costs = dict(zip(self.outcomes.agents, self.outcomes.costs.tolist(), strict=True))
+        world = Simulation(self._specs(policy, options, alpha), Cascade(costs))
         for number, question in enumerate(self.outcomes.questions):
             asked = Query(str(number), (Message("user", question.text),), alpha, remaining_s=DEADLINE_S, seed=number)
             world.ask(asked, number * APART_S)
@@ -115,22 +97,55 @@ class Pool:
         return replies  # type: ignore[return-value]
 
     def _specs(self, policy: str, options: Mapping[str, Any], alpha: float) -> dict[str, AgentSpec]:
-        specs, outcomes, settings = {}, self.outcomes, Settings(prompt="plain")
-        for at, name in enumerate(outcomes.agents):
-            drafts, looks = self.took[name]["drafts"], self.took[name]["looks"]
-            beliefs = np.nan_to_num(outcomes.beliefs[alpha][at])
-            cells = {}
-            for number, question in enumerate(outcomes.questions):
-                drafted, looked = drafts[question.id], looks.get(question.id, {})
-                tokens = drafted["prompt_tokens"], drafted["generated_tokens"]
-                likelihood = float(outcomes.signals["likelihood"][at, number])
-                p, spent, text = float(beliefs[number]), int(looked.get("prompt_tokens", 0)), outcomes.texts[at][number]
-                cells[question.text] = Cell(p, spent, *tokens, likelihood, drafted["seconds"], text)
-            score_s = median([hop["seconds"] for hop in looks.values()] or [0.0])
-            engine = (f"{__name__}:Recorded", {"cells": cells, "score_s": score_s})
-            card, setup = self.cards[name], Setup(name)
-            specs[name] = AgentSpec(card, setup, engine, (policy, dict(options)), ("first_token", {}), settings)
+        specs, took, settings = {}, self.outcomes.took, Settings(prompt="plain")
+        for at, name in enumerate(self.outcomes.agents):
+            looks = took["look_seconds"][at]
+            score_s = 0.0 if np.isnan(looks).any() else float(np.median(looks))
+            engine = (f"{__name__}:Recorded", {"cells": self._cells(at, alpha), "score_s": score_s})
+            assessor: tuple[str, Mapping[str, Any]] = ("first_token", {})
+            specs[name] = AgentSpec(self.cards[name], Setup(name), engine, (policy, dict(options)), assessor, settings)
         return specs
+
+    def _cells(self, at: int, alpha: float) -> dict[str, Cell]:
+        """What an agent did, by the question's text. Who does not look goes by its profile's prior, or by nothing."""
+        outcomes, profile = self.outcomes, self.cards[self.outcomes.agents[at]].profile
+        took = {key: np.nan_to_num(values[at]).tolist() for key, values in outcomes.took.items()}
+        looks = outcomes.looks is not None and not np.isnan(outcomes.looks[at]).any()
+        cells = {}
+        for number, question in enumerate(outcomes.questions):
+            believed = outcomes.looked(at, number, alpha) or 0.0 if looks else 0.5
+            cells[question.text] = Cell(
+                believed if looks or profile is None else profile.prior(question.text),
+                int(took["look_tokens"][number]),
+                int(took["prompt_tokens"][number]),
+                int(took["generated_tokens"][number]),
+                float(outcomes.signals["likelihood"][at, number]),
+                took["seconds"][number],
+                outcomes.texts[at][number] or NO_TEXT,
+            )
+        return cells
+
+
+def pool(outcomes: Outcomes, profiles: Mapping[str, Profile]) -> Pool:
+    """Recorded agents with the profiles that they publish, by which they read their drafts (without one: by its
+    likelihood).
+
+    Raises:
+        ConfigError: seconds or tokens were not recorded, or stand twice for one text.
+    """
+    for key in TOOK[:3]:
+        if key not in outcomes.took or np.isnan(outcomes.took[key]).any():
+            raise ConfigError(f"rows: {key} was not recorded of every answer; record them again with `mesh record`")
+    if len({question.text for question in outcomes.questions}) < len(outcomes):
+        raise ConfigError("rows: a question stands there twice, by its text; each must be another")
+    spent = outcomes.took["prompt_tokens"] + 4 * outcomes.took["generated_tokens"]
+    mean_work = np.median(outcomes.costs[:, None] * spent / outcomes.work, axis=1)
+    cards = {
+        name: Card(name, cost, mean, profile=profiles.get(name))
+        for name, cost, mean in zip(outcomes.agents, outcomes.costs.tolist(), mean_work.tolist(), strict=True)
+    }
+    none = np.full_like(outcomes.work, np.nan)
+    return Pool(replace(outcomes, took={key: outcomes.took.get(key, none) for key in TOOK}), cards)
 
 
 def figures(replies: Sequence[Reply], outcomes: Outcomes, alpha: float) -> dict[str, Any]:
@@ -150,16 +165,17 @@ def figures(replies: Sequence[Reply], outcomes: Outcomes, alpha: float) -> dict[
     }
 
 
-def compared(without: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, float]:
-    """Medians of the seconds of queries that are forwarded either way, and what all have cost."""
-    both = without["who"] & found["who"]
-    before, after = (float(np.median(each["seconds"][both])) for each in (without, found))
-    kept = ("utility", "full_cost", "in_vain")
+def compared(without: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, float | None]:
+    """Medians of the seconds of queries that are forwarded either way (None where none is), and what all have cost."""
+    both, kept = without["who"] & found["who"], ("utility", "full_cost", "in_vain")
+    told: dict[str, float | None] = {"forwarded": float(both.mean())}
+    if both.any():
+        before, after = (float(np.median(each["seconds"][both])) for each in (without, found))
+        told |= {"median_s_without": before, "median_s": after, "sooner": 1 - after / before}
+    else:
+        told |= dict.fromkeys(("median_s_without", "median_s", "sooner"))
     return {
-        "forwarded": float(both.mean()),
-        "median_s_without": before,
-        "median_s": after,
-        "sooner": 1 - after / before,
+        **told,
         "full_cost_ratio": found["full_cost"] / without["full_cost"],
         **{key: found[key] for key in kept},
         **{f"{key}_without": without[key] for key in kept[:2]},
@@ -171,51 +187,63 @@ def measure(
 ) -> dict[str, Any]:
     """What stands under RESULT: by alpha, and by when an agent forwards at once, the bounds that make forwarded
     validation queries soonest at no more than ``MOST`` times the full cost, and what they make of the test questions.
+    The rule's gamma is the one that pays best on validation questions where every agent drafts and nobody begins early.
     """
     found: dict[str, Any] = {}
     few = replace(validation, outcomes=validation.outcomes.at(np.arange(min(TRIED, len(validation.outcomes)))))
+    gamma = max(GAMMAS, key=lambda gamma: sum(_tried(few, gamma, 0.0, alpha)["utility"] for alpha in alphas))
+    told(f"gamma {gamma:g}")
     for alpha in alphas:
         rows: dict[str, Any] = {}
         for floor in FLOORS:
-            chosen = _chosen(few, floor, alpha)
-            without, early = _tried(test, floor, alpha), _tried(test, floor, alpha, **chosen)
+            chosen = _chosen(few, gamma, floor, alpha)
+            without, early = _tried(test, gamma, floor, alpha), _tried(test, gamma, floor, alpha, **chosen)
             rows[f"{floor:g}"] = {**chosen, **compared(without, early)}
             told(f"alpha {alpha:g}, hopeless {floor:g}")
-        plain = figures(test.play("reliability", {}, alpha), test.outcomes, alpha)
+        plain = figures(test.play("reliability", {"gamma": gamma}, alpha), test.outcomes, alpha)
         looks = {key: plain[key] for key in ("utility", "full_cost", "forwarded")}
-        looks["median_s"] = float(np.median(plain["seconds"][plain["who"]]))
+        who = plain["who"]
+        looks["median_s"] = float(np.median(plain["seconds"][who])) if who.any() else None
         found[f"{alpha:g}"] = {"hopeless": rows, "looks_alone": looks}
-    return {"bench": "speculation", "n": len(test.outcomes), "agents": list(test.outcomes.agents), "alphas": found}
+    agents = list(test.outcomes.agents)
+    return {"bench": "speculation", "n": len(test.outcomes), "gamma": gamma, "agents": agents, "alphas": found}
 
 
-def _tried(pool: Pool, floor: float, alpha: float, doubt: float = 0.0, early: float = 0.0) -> dict[str, Any]:
+def _tried(
+    pool: Pool, gamma: float, floor: float, alpha: float, doubt: float = 0.0, early: float = 0.0
+) -> dict[str, Any]:
     """Without bounds nobody begins early."""
-    options = {"hopeless": floor, "doubt": max(doubt, floor), "early": early}
+    options = {"gamma": gamma, "hopeless": floor, "doubt": max(doubt, floor), "early": early}
     return figures(pool.play("speculative", options, alpha), pool.outcomes, alpha)
 
 
-def _chosen(pool: Pool, floor: float, alpha: float) -> dict[str, float]:
-    without, best, soonest = _tried(pool, floor, alpha), {"doubt": floor, "early": 0.0}, 0.0
+def _chosen(pool: Pool, gamma: float, floor: float, alpha: float) -> dict[str, float]:
+    without, best, soonest = _tried(pool, gamma, floor, alpha), {"doubt": floor, "early": 0.0}, 0.0
     for doubt, early in product(DOUBTS, EARLY):
         if doubt >= floor:
-            told = compared(without, _tried(pool, floor, alpha, doubt, early))
-            if told["full_cost_ratio"] <= MOST and told["sooner"] > soonest:
-                best, soonest = {"doubt": doubt, "early": early}, told["sooner"]
+            told = compared(without, _tried(pool, gamma, floor, alpha, doubt, early))
+            ratio, sooner = told["full_cost_ratio"], told["sooner"]
+            if ratio is not None and sooner is not None and ratio <= MOST and sooner > soonest:
+                best, soonest = {"doubt": doubt, "early": early}, sooner
     return best
 
 
-def cascades(config: MeshConfig, validation: Outcomes, test: Outcomes, work: Path) -> tuple[Pool, Pool]:
-    """The agents of ``config`` in a line, on validation and on test questions; ``work`` has what they replied to these,
-    as ``shapes.recorded`` keeps it. They read their drafts by the profiles that they publish, where they do.
+def of_lab(config: MeshConfig, count: int, seed: int, work: Path) -> tuple[Pool, Pool]:
+    """A lab pool's agents, with the profiles that they ship, on validation questions and on ``count`` fresh ones."""
+    told = published()
+    return tuple(pool(outcomes, told) for outcomes in recorded(config, count, seed, work))  # type: ignore[return-value]
+
+
+def of_rows(path: Path, texts: Sequence[str], alphas: Sequence[float]) -> tuple[Pool, Pool]:
+    """Recorded agents on validation and on test rows, with profiles that each learns from its own training rows; see
+    ``benchmarks.replay.load``.
+
+    Raises:
+        ConfigError: what is needed was not recorded.
     """
-    profiles, specs = published(), agent_specs(config)
-
-    def made(outcomes: Outcomes, part: str) -> Pool:
-        costs = dict(zip(outcomes.agents, outcomes.costs.tolist(), strict=True))
-        cards = {name: replaced(specs[name].card, profile=profiles.get(name)) for name in costs}
-        return Pool(outcomes, seconds(work / part, outcomes.agents), cards, Cascade(costs))
-
-    return made(validation, "validation"), made(test, "test")
+    replay = load(path, texts)
+    told = profiles(priors(replay.train, replay.validation), replay.validation, alphas, True, "both")
+    return pool(replay.validation, told), pool(replay.test, told)
 
 
 def rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:

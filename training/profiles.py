@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
-from agents.offers import Ballots, Offer
+from agents.offers import Ballots, Offer, logit
 from agents.profile import BUCKETS, Curve, Profile, basis, features, mixed
 from training.scores import Array, soft_log_loss
 
@@ -52,6 +52,10 @@ def learn_prior(train: Record, validation: Record) -> Profile:
 
     known, held = _rows(train.texts), _rows(validation.texts)
     places, labels, weights = weighed(train.right)
+    if len(np.unique(labels)) < 2:  # always right, or never, as far as it has been seen
+        count = len(labels)
+        bias = logit((count * float(labels[0]) + 1) / (count + 2))
+        return Profile(bytes([128] * BUCKETS), 1.0, bias, (), (), (), (), (), (), (), 0.0)
     tried = []
     for strength in STRENGTHS:
         model = LogisticRegression(C=strength, solver="liblinear", random_state=0)

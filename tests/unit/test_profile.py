@@ -147,6 +147,13 @@ def test_what_it_is_worth_to_ask_by_hand() -> None:
     assert (priced.price, priced.once_drafted(hard, 0.99)) == (0.3, pytest.approx(1, abs=0.03))
 
 
+@pytest.mark.parametrize(("right", "prior"), [(0.0, 1 / 22), (1.0, 21 / 22)])
+def test_who_was_never_right_or_never_wrong_is_believed_to_stay_so(right: float, prior: float) -> None:
+    """By Laplace's rule of succession: (20 * right + 1) / (20 + 2), whatever the text."""
+    record = Record(tuple(f"why {n}" for n in range(20)), np.full(20, right))
+    assert learn_prior(record, record).prior("whatever") == pytest.approx(prior)
+
+
 def test_a_look_pays_where_it_may_save_a_draft() -> None:
     """It sees beforehand what it knows, for a quarter of a draft's price: 0.5 * (1 - k - z) = k / 4, z = 1 - 1.5 k."""
     seen = rows(2000, 3)

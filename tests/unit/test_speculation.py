@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from agents.errors import QueryError
-from agents.messages import Card
+from agents.errors import ConfigError
+from agents.profile import BUCKETS, Profile
 from benchmarks.outcomes import Outcomes
-from benchmarks.speculation import Pool, compared, figures, measure, rows, seconds
+from benchmarks.rows import write
+from benchmarks.speculation import Pool, compared, figures, measure, of_rows, pool, rows
 from mesh.questions import Question
-from topologies import Cascade
 
 LATENCY_S = 0.001
 
@@ -35,16 +37,14 @@ def two(p: float, drafted: float, count: int = 2) -> Pool:
         {0.5: np.array([p * ones, ones])},
         np.array([0.02 * ones, ones * np.nan]),
     )
-    draft = {"prompt_tokens": 10, "generated_tokens": 10}
     took = {
-        "a": {
-            "drafts": {q.id: {**draft, "seconds": 2.0} for q in questions},
-            "looks": {q.id: {"prompt_tokens": 10, "generated_tokens": 0, "seconds": 0.5} for q in questions},
-        },
-        "b": {"drafts": {q.id: {**draft, "seconds": 3.0} for q in questions}, "looks": {}},
+        "seconds": np.array([2 * ones, 3 * ones]),
+        "prompt_tokens": np.array([10 * ones, 10 * ones]),
+        "generated_tokens": np.array([10 * ones, 10 * ones]),
+        "look_seconds": np.array([0.5 * ones, ones * np.nan]),
+        "look_tokens": np.array([10 * ones, ones * np.nan]),
     }
-    cards = {name: Card(name, cost, 50.0) for name, cost in (("a", 0.1), ("b", 0.9))}
-    return Pool(outcomes, took, cards, Cascade({"a": 0.1, "b": 0.9}))
+    return pool(replace(outcomes, took=took), {})
 
 
 def played(pool: Pool, doubt: float) -> dict[str, float]:
@@ -90,9 +90,51 @@ def test_bounds_are_chosen_by_what_they_cost() -> None:
     assert found["alphas"]["0.5"]["hopeless"]["1"]["sooner"] == pytest.approx(0.0)  # nobody drafts who forwards
 
 
+def test_mean_work_follows_from_what_was_spent() -> None:
+    assert {name: card.mean_work for name, card in two(0.3, 0.3).cards.items()} == {"a": 50.0, "b": 50.0}
+
+
+def test_who_does_not_look_knows_no_more_than_its_profile_reads_in_the_text() -> None:
+    """Its belief is of its draft, and must not be told before there is one."""
+    cells = two(p=0.3, drafted=0.3)._cells(1, 0.5)
+    assert {cell.p for cell in cells.values()} == {0.5}
+    prior = Profile(bytes([128] * BUCKETS), 1.0, math.log(3), (), (), (), (), (), (), (), 0.0)
+    cells = pool(two(0.3, 0.3).outcomes, {"b": prior})._cells(1, 0.5)
+    assert [cell.p for cell in cells.values()] == pytest.approx([0.75, 0.75])
+
+
+def test_where_nobody_forwards_nothing_is_compared() -> None:
+    never = figures(two(p=0.9, drafted=0.9).play("speculative", {"doubt": 0.0}, 0.5), two(0.9, 0.9).outcomes, 0.5)
+    told = compared(never, never)
+    assert (told["forwarded"], told["sooner"], told["full_cost_ratio"]) == (0.0, None, pytest.approx(1.0))
+
+
+def test_rows_of_a_file_are_played_as_they_were_recorded(tmp_path: Path) -> None:
+    """Seconds and tokens are written with ids alone, and read again; profiles are learnt from the training rows."""
+    given = two(p=0.3, drafted=0.3, count=120).outcomes
+    took, work, looks = dict(given.took), given.work.copy(), given.looks
+    took["generated_tokens"] = took["generated_tokens"].copy()
+    took["generated_tokens"][:, 0], work[:, 0] = 20, 0.9 * given.work[:, 0] / 0.5  # one answer is longer
+    assert looks is not None
+    looks[0, 0] *= 2
+    given, path = replace(given, took=took, work=work), tmp_path / "pair.jsonl"
+    write(given, path, texts=False)
+    asked = "".join(
+        json.dumps({"id": q.id, "task": q.task, "question": q.text, "choices": None, "answer": "x"}) + "\n"
+        for q in given.questions
+    )
+    (tmp_path / "asked.jsonl").write_text(asked)
+    validation, test = of_rows(path, [str(tmp_path / "asked.jsonl")], [0.5])
+    assert len(validation.outcomes) + len(test.outcomes) < 120
+    assert (test.outcomes.took["seconds"] == np.array([[2.0], [3.0]])).all()
+    assert all(card.profile is not None for card in test.cards.values())
+    assert test.play("always", {}, 0.5)[0].seconds == pytest.approx(2.0, abs=4 * LATENCY_S)
+
+
 def test_what_was_not_recorded_is_named(tmp_path: Path) -> None:
-    with pytest.raises(QueryError, match="has no drafts of 'a'"):
-        seconds(tmp_path, ["a"])
-    hop = {"agent": "a", "seconds": 1.0}
-    (tmp_path / "a.drafts.jsonl").write_text(json.dumps({"question": "q", "path": [{}, hop]}) + "\n")
-    assert seconds(tmp_path, ["a"]) == {"a": {"drafts": {"q": hop}, "looks": {}}}
+    given = two(p=0.3, drafted=0.3).outcomes
+    with pytest.raises(ConfigError, match="seconds was not recorded of every answer"):
+        pool(replace(given, took={}), {})
+    twice = replace(given, questions=(given.questions[0],) * 2)
+    with pytest.raises(ConfigError, match="stands there twice"):
+        pool(twice, {})
