@@ -23,8 +23,10 @@ def run(
     told: Path | None,
     out: Path | None,
     processes: int = 2,
+    longer: bool = False,
+    name: str = "routing",
 ) -> None:
-    """Ask, measure, print the table, and publish as ``routing``.
+    """Ask, measure, print the table, and publish as ``name``.
 
     Args:
         count: questions asked of every agent.
@@ -33,10 +35,11 @@ def run(
         told: folder for the profiles that agents learn.
         out: folder of the result.
         processes: that work at a time.
+        longer: ask longer questions than any that agents and routers have met.
     """
     config, alphas = load(pool), [check_alpha(each) for each in sorted(alphas or ALPHAS)]
     with working(work) as place:
-        train, validation, test = lab_outcomes(config, count, seed, alphas, place, say, processes)
+        train, validation, test = lab_outcomes(config, count, seed, alphas, place, say, processes, longer=longer)
     topology = config.build_topology()
     mine = ways(train, validation, topology, alphas)
     known = tried(mine, validation, topology, alphas)
@@ -48,7 +51,7 @@ def run(
         *baselines(train, validation, test, alphas, seed, names, say, processes),
     ]
     found = report(methods, mine, best, test, topology, alphas, seed)
-    result = {"bench": "routing", "pool": config.name, "seed": seed, **found}
+    result = {"bench": "routing", "pool": config.name, "seed": seed, "longer": longer, **found}
     print_table(table(result))
-    draw(methods, test, best[0], folder(out) / "routing.png")
-    publish("routing", result, seed, out)
+    draw(methods, test, best[0], folder(out) / f"{name}.png")
+    publish(name, result, seed, out)

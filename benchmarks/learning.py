@@ -17,7 +17,8 @@ import numpy as np
 from agents.policies import Policy
 from agents.policies.value import Value
 from benchmarks.outcomes import Floats, Ints, Outcomes, Routed
-from benchmarks.shapes import Shape, rehearsed
+from benchmarks.rehearsal import rehearsed
+from benchmarks.shapes import Shape
 from benchmarks.walking import walk
 from topologies import Mesh
 
@@ -43,7 +44,7 @@ def measure(validation: Outcomes, test: Outcomes, name: str, alpha: float, seed:
         orders: of the questions, over which curves are means.
     """
     full = _shape(validation, test)
-    known = rehearsed(Value, full, (alpha,))
+    known = _learnt(full, alpha)
     best = walk(test, known, full.topology, alpha)[0]
     return {
         "alpha": alpha,
@@ -60,7 +61,7 @@ def measure(validation: Outcomes, test: Outcomes, name: str, alpha: float, seed:
 def busiest(validation: Outcomes, alpha: float) -> str:
     """Who answers most of the validation questions, but for the entry."""
     shape = _shape(validation, validation)
-    answered = walk(validation, rehearsed(Value, shape, (alpha,)), shape.topology, alpha)[0].agent
+    answered = walk(validation, _learnt(shape, alpha), shape.topology, alpha)[0].agent
     counts = np.bincount(answered, minlength=len(validation.agents))
     counts[validation.agents.index(shape.topology.entries()[0])] = -1
     return validation.agents[int(counts.argmax())]
@@ -68,6 +69,11 @@ def busiest(validation: Outcomes, alpha: float) -> str:
 
 def _shape(validation: Outcomes, test: Outcomes) -> Shape:
     return Shape(Mesh(dict(zip(test.agents, test.costs.tolist(), strict=True))), validation, test)
+
+
+def _learnt(shape: Shape, alpha: float) -> dict[str, Policy]:
+    """Values that have been learnt on the validation questions."""
+    return rehearsed({name: Value() for name in shape.test.agents}, shape.validation, shape.topology, (alpha,))
 
 
 def _stream(shape: Shape, policies: Mapping[str, Policy], alpha: float, share: float, order: Ints, seed: int) -> Stream:
@@ -104,7 +110,7 @@ def _joined(shape: Shape, name: str, alpha: float, share: float, seed: int, orde
     at = shape.test.agents.index(name)
     others = [place for place in range(len(shape.test.agents)) if place != at]
     before = _shape(shape.validation.of(others), shape.test.of(others))
-    learnt = rehearsed(Value, before, (alpha,))
+    learnt = _learnt(before, alpha)
     alone = walk(before.test, deepcopy(learnt), before.topology, alpha)[0].utility(alpha)
     shares, curves = [], []
     for number, order in enumerate(_orders(len(shape.test), seed, orders)):
@@ -121,7 +127,7 @@ def _worse(shape: Shape, name: str, alpha: float, share: float, seed: int, order
     right = shape.test.right.copy()
     right[at] *= np.random.default_rng(seed).random(len(shape.test)) >= WORSE
     after = Shape(shape.topology, shape.validation, replace(shape.test, right=right))
-    learnt = rehearsed(Value, shape, (alpha,))
+    learnt = _learnt(shape, alpha)
     before = walk(shape.test, deepcopy(learnt), shape.topology, alpha)[0]
     frozen = before.utility(alpha) - shape.test.right[before.agent, np.arange(len(right.T))]
     frozen = frozen + right[before.agent, np.arange(len(right.T))]

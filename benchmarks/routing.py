@@ -27,6 +27,8 @@ from benchmarks.missing import missing, sureness
 from benchmarks.outcomes import Asked, Floats, Outcomes, Routed, routed
 from benchmarks.recording import Recording
 from benchmarks.self_awareness import end_with_parent
+from benchmarks.unseen import LONGER
+from benchmarks.unseen import questions as unseen
 from benchmarks.walking import Way, walk
 from mesh.config import MeshConfig
 from mesh.questions import Question
@@ -69,10 +71,12 @@ def lab_outcomes(
     processes: int = 2,
     parts: Sequence[Part] = PARTS,
     p_true: bool = True,
+    longer: bool = False,
 ) -> list[Outcomes]:
     """Of a pool with questions of its own: all that its agents were trained on, other validation questions than those
-    their calibrations were fitted on, and ``count`` fresh ones; or only some ``parts`` of these. What agents replied
-    stays in ``work``; they are asked in processes of their own, with ``p_true`` also whether their answers are true.
+    their calibrations were fitted on, and ``count`` fresh ones (``longer``: such as nobody has met); or only some
+    ``parts`` of these. What agents replied stays in ``work``; they are asked in processes of their own, with ``p_true``
+    also whether their answers are true.
 
     Raises:
         ConfigError: it makes no questions.
@@ -83,13 +87,14 @@ def lab_outcomes(
     asked: dict[Part, Callable[[], Iterable[Question]]] = {
         "train": lambda: {row.id: row for row in (*make(OWN_ROWS["train"], "train", 0), *others(config, 0))}.values(),
         "validation": lambda: make(VALIDATION, "validation", seed + 1),
-        "test": lambda: make(count, "test", seed),
+        "test": lambda: unseen(LONGER, count, seed) if longer else make(count, "test", seed),
     }
     recordings = {}
     for part in parts:
         says = part != "train"  # what agents say of themselves there nobody learns from
         at = tuple(alphas) if says else ()
-        recordings[part] = Recording(config, list(asked[part]()), work / part, at, p_true and says)
+        place = work / ("longer" if longer and part == "test" else part)
+        recordings[part] = Recording(config, list(asked[part]()), place, at, p_true and says)
     dearest_first = sorted(config.agents, key=lambda agent: -agent.cost)
     with ProcessPoolExecutor(processes, get_context("spawn"), end_with_parent) as workers:
         jobs = {

@@ -28,6 +28,7 @@ from agents.policies.value import Value
 from agents.profile import Profile
 from benchmarks.missing import missing
 from benchmarks.outcomes import Floats, Outcomes, Routed
+from benchmarks.rehearsal import rehearsed
 from benchmarks.routing import ALPHAS, lab_outcomes, walked
 from benchmarks.self_awareness import end_with_parent
 from benchmarks.walking import walk
@@ -37,7 +38,6 @@ from topologies import Cascade, Mesh, SmallWorld, Topology, Tree
 from training.lab_questions import Part
 from training.scores import interval, resampled
 
-PASSES, EXPLORE = 2, 0.05  # how often learners go over the validation questions, and what share they spend on trying
 LINE = "cascade of five"
 FIVE, EIGHT, TELLING = "lab", "lab-mesh", "lab-reservation"  # pools; the agents of the last have profiles
 
@@ -88,26 +88,6 @@ def contenders(names: Sequence[str] = ()) -> dict[str, Callable[[], Policy]]:
     if unknown := set(names) - found.keys():
         raise ConfigError(f"policy: unknown {', '.join(sorted(unknown))}; there are {', '.join(found)}")
     return {name: found[name] for name in names or found}
-
-
-def rehearsed(make: Callable[[], Policy], shape: Shape, alphas: Sequence[float]) -> dict[str, Policy]:
-    """Each agent's policy, once it has gone over the validation questions."""
-    policies = {name: make() for name in shape.validation.agents}
-    if not make().learns:
-        return policies
-    everything = np.ones(len(shape.validation), dtype=bool)
-    _explore(policies, EXPLORE)
-    for _ in range(PASSES):
-        for alpha in alphas:
-            walk(shape.validation, policies, shape.topology, alpha, feedback=everything)
-    _explore(policies, 0.0)
-    return policies
-
-
-def _explore(policies: Mapping[str, Policy], share: float) -> None:
-    for policy in policies.values():
-        if isinstance(policy, Value):
-            policy.explore = share
 
 
 def by_backward_induction(rows: Outcomes, topology: Topology, alpha: float) -> dict[str, Policy]:
@@ -192,7 +172,7 @@ def _routed(
     make: Callable[[], Policy], shape: Shape, profiles: Mapping[str, Profile], alphas: Sequence[float]
 ) -> list[Routed]:
     """What becomes of the test questions at each alpha."""
-    policies = rehearsed(make, shape, alphas)
+    policies = rehearsed({name: make() for name in shape.test.agents}, shape.validation, shape.topology, alphas)
     return [walk(shape.test, policies, shape.topology, alpha, profiles)[0] for alpha in alphas]
 
 

@@ -11,6 +11,7 @@ from agents.engines.base import Setup
 from agents.errors import ConfigError
 from agents.messages import Card
 from agents.node import Settings
+from agents.policies.cells import restored
 from agents.policies.guard import Screen
 from agents.profile import Profile
 from agents.spec import AgentSpec, check
@@ -28,7 +29,8 @@ def models_folder(given: str | Path | None) -> Path | None:
 
 
 def agent_specs(config: MeshConfig, models_dir: Path | None = None) -> dict[str, AgentSpec]:
-    """One spec for every agent of ``config``; calibration files are read here, so that they travel as values.
+    """One spec for every agent of ``config``; files of calibrations, profiles and learnt values are read here, so that
+    what is in them travels.
 
     Raises:
         ConfigError: a plug-in's option is wrong, or a calibration or a profile cannot be read.
@@ -46,6 +48,8 @@ def agent_spec(config: MeshConfig, agent: AgentConfig, models_dir: Path | None =
         if "mean_work" not in agent.model_fields_set:
             mean_work = options["calibration"]["meta"].get("mean_work") or mean_work
     policy = (agent.policy.kind, dict(agent.policy.options))
+    if isinstance(values := policy[1].get("values"), str | Path):
+        policy[1]["values"] = restored(values)
     if config.guard is not None:
         policy = ("guard", {"screen": Screen.load(config.guard), "policy": policy[0], "options": policy[1]})
     spec = AgentSpec(

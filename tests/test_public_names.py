@@ -126,6 +126,7 @@ def test_commands_plug_in_through_the_entry_point_group() -> None:
         "mesh.commands": {
             "bench": "benchmarks.cli:app",
             "demo": "benchmarks.demo:app",
+            "learn": "benchmarks.rehearsal:app",
             "record": "benchmarks.recording:app",
             "train": "training.cli:app",
         },

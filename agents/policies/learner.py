@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from msgspec import Struct
@@ -78,6 +80,7 @@ class Learner(Policy):
         self.words = Means()
         self.memory: Memory[Done] = Memory()
         self.drift = Drift()
+        self.doubting = True
 
     # ------------------------------------------------------------------ for those that derive from it
 
@@ -90,6 +93,17 @@ class Learner(Policy):
 
     def doubted(self, agent: str) -> None:
         """An agent is not any more what it was."""
+
+    @contextmanager
+    def rehearsing(self, explore: float) -> Iterator[None]:
+        """What is heard meanwhile was recorded: nobody becomes any other, so nobody is doubted. Who can spends a share
+        ``explore`` on trying.
+        """
+        self.doubting = False
+        try:
+            yield
+        finally:
+            self.doubting = True
 
     # ------------------------------------------------------------------ what they need not care about
 
@@ -133,7 +147,7 @@ class Learner(Policy):
 
     def _check(self, said: Done, right: float) -> None:
         """Hold somebody's word against what came of it."""
-        if self.drift.hear(said.me, self._promised(said.me, said), right):
+        if self.doubting and self.drift.hear(said.me, self._promised(said.me, said), right):
             self.doubted(said.me)
         self.words.learn(said.cells(said.me, -1), right - _said(said))
 

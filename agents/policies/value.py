@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -110,6 +111,16 @@ class Value(Learner):
                 self.values.correct(done.cells(peer, place), lesson.right - done.guessed, share)
             else:
                 self.values.learn(done.cells(peer, place), gained, share)
+
+    @contextmanager
+    def rehearsing(self, explore: float) -> Iterator[None]:
+        usual = self.explore
+        self.explore = explore
+        try:
+            with super().rehearsing(explore):
+                yield
+        finally:
+            self.explore = usual
 
     def doubted(self, agent: str) -> None:
         self.values.doubt(agent)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from agents.errors import ConfigError
-from agents.policies import POLICIES, Reliability
+from agents.policies import POLICIES, Policy, Reliability
 from agents.policies.value import Value
 from benchmarks import learning
 from benchmarks.learning import _first
 from benchmarks.learning import draw as draw_curves
-from benchmarks.shapes import LINE, Shape, by_backward_induction, contenders, draw, measure, rehearsed, table
+from benchmarks.rehearsal import rehearsed
+from benchmarks.shapes import LINE, Shape, by_backward_induction, contenders, draw, measure, table
 from benchmarks.walking import walk
 from mesh.terminal import print_table
 from tests.unit.test_value import PRICES, believing
@@ -64,9 +66,15 @@ def test_every_policy_in_every_shape(tmp_path: Path) -> None:
 
 
 def test_who_does_not_learn_is_left_alone_and_who_does_stops_exploring() -> None:
-    assert rehearsed(Reliability, FOUND["mesh"], (0.5,)).keys() == set(TEST.agents)
-    learnt = rehearsed(Value, FOUND["mesh"], (0.5,))
-    assert all(isinstance(policy, Value) and policy.explore == 0 for policy in learnt.values())
+    shape = FOUND["mesh"]
+
+    def gone_over(make: Callable[[], Policy]) -> dict[str, Policy]:
+        return rehearsed({name: make() for name in TEST.agents}, shape.validation, shape.topology, (0.5,))
+
+    assert gone_over(Reliability).keys() == set(TEST.agents)
+    learnt = gone_over(Value)
+    assert all(isinstance(policy, Value) and policy.explore == 0 and policy.doubting for policy in learnt.values())
+    assert not any(policy.drift.held for policy in learnt.values())  # type: ignore[attr-defined]
     assert all(policy.values.cells for name, policy in learnt.items() if name == "small")  # type: ignore[attr-defined]
 
 

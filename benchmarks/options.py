@@ -1,0 +1,13 @@
+"""Options that several benchmarks have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Work = Annotated[
+    Path | None, typer.Option(help="Folder for what agents reply; asked again, it goes on. Default: a passing one.")
+]
+Out = Annotated[Path | None, typer.Option(help="Folder of the result file; default: benchmarks/results.")]

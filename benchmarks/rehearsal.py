@@ -1,0 +1,106 @@
+"""``mesh learn``: what forwarding is worth, learnt beforehand from recorded rows instead of from what happens.
+
+Agents route the recorded questions among themselves, over and over, and hear each time what became of it. They do not
+change meanwhile, so nobody is doubted, and the more outcomes a value is a mean of the better.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+import yaml
+
+from agents.errors import ConfigError
+from agents.policies import Policy
+from agents.policies.cells import save
+from agents.policies.learner import Learner
+from agents.policies.value import Value
+from benchmarks.outcomes import Outcomes
+from benchmarks.walking import walk
+from mesh.config import MeshConfig
+from topologies import Topology
+
+PASSES, EXPLORE = 2, 0.05  # how often the rows are gone over, and what share of them is spent on trying
+
+app = typer.Typer(help="Learn from recorded rows what forwarding is worth.")
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    rows: Annotated[Path, typer.Option(help="Recorded rows, as `mesh record` writes them.", exists=True)],
+    pool: Annotated[str, typer.Option(help="The pool that was recorded: a ready pool's name, or a file.")],
+    out: Annotated[Path, typer.Option(help="Folder for what each agent has learnt, and for the pool.yaml of it.")],
+    questions: Annotated[list[str] | None, typer.Option(help="Question file for rows of ids; may be repeated.")] = None,
+) -> None:
+    """Learn from recorded rows what forwarding is worth; OUT/pool.yaml is the pool that goes by that."""
+    from benchmarks.rows import read
+    from mesh.config import load
+    from mesh.questions import read_questions
+    from mesh.terminal import print_note
+
+    known = {row.id: row for name in questions or () for row in read_questions(name)[0]}
+    path = learn(load(pool), read(rows, known), out.resolve())
+    print_note(f"{path}: `mesh ask QUERY --pool {path}`")
+
+
+def learn(config: MeshConfig, outcomes: Outcomes, out: Path) -> Path:
+    """Write what each agent of a pool learns from its rows, and the pool file that goes by it.
+
+    Options of agents whose policy is ``value`` already stay as they are.
+
+    Raises:
+        ConfigError: the rows are of other agents, or tell no confidences.
+    """
+    agents = {agent.name: agent for agent in config.agents}
+    if set(agents) != set(outcomes.agents):
+        raise ConfigError(
+            f"rows are of {', '.join(outcomes.agents)}, but the agents of pool {config.name!r} are "
+            f"{', '.join(agents)}; they must be the same"
+        )
+    if not outcomes.beliefs:
+        raise ConfigError("rows have no confidences, by which agents would decide; `mesh record` records them")
+    options = {
+        name: dict(agent.policy.options) if agent.policy.kind == "value" else {} for name, agent in agents.items()
+    }
+    policies = rehearsed(
+        {name: Value(**given) for name, given in options.items()},
+        outcomes,
+        config.build_topology(),
+        sorted(outcomes.beliefs),
+    )
+    rows = []
+    for name, agent in agents.items():
+        policy = policies[name]
+        assert isinstance(policy, Value)
+        save(out / f"{name}.json", policy.learnt())
+        told = {"kind": "value", **options[name], "values": str(out / f"{name}.json")}
+        rows.append(agent.model_dump(exclude_unset=True, mode="json") | {"policy": told})
+    learnt = {**config.model_dump(exclude_unset=True, mode="json"), "name": f"{config.name}-value", "agents": rows}
+    path = out / "pool.yaml"
+    path.write_text(yaml.safe_dump(learnt, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def rehearsed(
+    policies: Mapping[str, Policy],
+    outcomes: Outcomes,
+    topology: Topology,
+    alphas: Sequence[float],
+    told: Callable[[str], None] = lambda _: None,
+) -> dict[str, Policy]:
+    """Policies once they have gone over recorded outcomes, with feedback on all; who does not learn is as before."""
+    learners = [policy for policy in policies.values() if isinstance(policy, Learner)]
+    everything = np.ones(len(outcomes), dtype=bool)
+    with contextlib.ExitStack() as rehearsing:
+        for policy in learners:
+            rehearsing.enter_context(policy.rehearsing(EXPLORE))
+        for number in range(PASSES if learners else 0):
+            for alpha in alphas:
+                walk(outcomes, policies, topology, alpha, feedback=everything)
+                told(f"pass {number + 1} of {PASSES}, alpha {alpha:g}")
+    return dict(policies)
