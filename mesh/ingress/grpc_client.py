@@ -20,6 +20,8 @@ PING_MS = 20_000  # how often whoever waits for an answer looks whether the serv
 OPTIONS = (  # of a channel
     ("grpc.keepalive_time_ms", PING_MS),
     ("grpc.keepalive_timeout_ms", PING_MS // 2),
+    ("grpc.http2.ping_timeout_ms", PING_MS // 2),  # of other pings, behind which these wait: else a minute
+    ("grpc.http2.max_pings_without_data", 0),  # else once a minute, while it has nothing to send
     ("grpc.max_reconnect_backoff_ms", 2_000),  # else one that was away for long stays away for minutes
 )
 _REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
