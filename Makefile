@@ -44,12 +44,13 @@ test-all: setup  ## the slow tests too
 lint: setup  ## check and format
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
 
-bench: setup  ## the lab's tables and plots: hops, models, routing, shapes, learning (`mesh bench --help` for the rest)
+bench: setup  ## the lab's tables and plots: hops, models, routing, shapes, learning, speculation (`mesh bench --help`: the rest)
 	$(BIN)/mesh bench hops
 	$(BIN)/mesh bench lab
 	$(BIN)/mesh bench routing --work build/bench
 	$(BIN)/mesh bench topologies --work build/bench
 	$(BIN)/mesh bench learning --work build/bench
+	$(BIN)/mesh bench speculation --work build/bench
 
 clean:  ## remove everything that make made
 	rm -rf $(VENV) build/bench .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

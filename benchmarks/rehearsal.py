@@ -1,7 +1,7 @@
 """``mesh learn``: what forwarding is worth, learnt beforehand from recorded rows instead of from what happens.
 
-Agents route the recorded questions among themselves, over and over, and hear each time what became of it. They do not
-change meanwhile, so nobody is doubted, and the more outcomes a value is a mean of the better.
+Agents route the recorded questions among themselves, over and over, and hear each time what became of it. What they can
+do does not change meanwhile, so nobody is doubted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from benchmarks.walking import walk
 from mesh.config import MeshConfig
 from topologies import Topology
 
-PASSES, EXPLORE = 2, 0.05  # how often the rows are gone over, and what share of them is spent on trying
+# How often the rows are gone over; what share of each pass is spent on trying, and after how many outcomes a mean
+# forgets: at first neighbours learn as well, so that what they were worth is soon not true any more.
+PASSES = ((0.2, 30), (0.05, 200))
 
 app = typer.Typer(help="Learn from recorded rows what forwarding is worth.")
 
@@ -96,11 +98,11 @@ def rehearsed(
     """Policies once they have gone over recorded outcomes, with feedback on all; who does not learn is as before."""
     learners = [policy for policy in policies.values() if isinstance(policy, Learner)]
     everything = np.ones(len(outcomes), dtype=bool)
-    with contextlib.ExitStack() as rehearsing:
-        for policy in learners:
-            rehearsing.enter_context(policy.rehearsing(EXPLORE))
-        for number in range(PASSES if learners else 0):
+    for number, (explore, window) in enumerate(PASSES if learners else (), start=1):
+        with contextlib.ExitStack() as rehearsing:
+            for policy in learners:
+                rehearsing.enter_context(policy.rehearsing(explore, window))
             for alpha in alphas:
                 walk(outcomes, policies, topology, alpha, feedback=everything)
-                told(f"pass {number + 1} of {PASSES}, alpha {alpha:g}")
+                told(f"pass {number} of {len(PASSES)}, alpha {alpha:g}")
     return dict(policies)

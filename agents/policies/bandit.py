@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import zlib
 
-from agents.errors import ConfigError
 from agents.policies.base import Answer, Decision, Forward, View
 from agents.policies.learner import Done, Learner, Lesson
+from agents.policies.options import number
 
 KINDS = 8  # sorts of queries are hashed to so many
 WIDE = 4 + KINDS
@@ -31,9 +31,7 @@ class Bandit(Learner):
 
     def __init__(self, width: float = 0.5) -> None:
         super().__init__()
-        if isinstance(width, bool) or not isinstance(width, int | float) or not width >= 0:
-            raise ConfigError(f"policy bandit: width is {width!r}, it must be a number >= 0")
-        self.width = width
+        self.width = number("bandit: width", width, 0)
         self.arms: dict[str, Arm] = {}
 
     def choose(self, view: View, done: Done) -> Decision:

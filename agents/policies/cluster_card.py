@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agents.errors import ConfigError
 from agents.policies.base import Answer, Decision, Forward, View
 from agents.policies.cells import Key, Means
 from agents.policies.learner import Done, Learner, Lesson
+from agents.policies.options import number
 
 
 class ClusterCard(Learner):
@@ -30,9 +30,8 @@ class ClusterCard(Learner):
         self.cards = Means(weight=5.0)
         for agent, shares in cards.items():
             for kind, share in shares.items():
-                if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-                    raise ConfigError(f"policy cluster_card: cards[{agent}][{kind}] is {share!r}; it must be in [0, 1]")
-                self.cards.cells[agent, kind] = (self.PROBES, float(share))
+                right = number(f"cluster_card: cards[{agent}][{kind}]", share, 0, 1)
+                self.cards.cells[agent, kind] = (self.PROBES, float(right))
 
     def choose(self, view: View, done: Done) -> Decision:
         worth = {

@@ -8,6 +8,7 @@ from math import fsum
 from agents.errors import ConfigError
 from agents.offers import Offer, logit
 from agents.policies.base import Answer, Ask, Decision, Decline, Forward, Look, View, Wait, pass_on
+from agents.policies.options import number
 from agents.policies.threshold import Reliability
 
 LEAST = 0.05  # what the vote of an agent that is not sure at all still weighs
@@ -36,9 +37,8 @@ class Committee(Reliability):
                 raise ConfigError(f"policy committee: {name} is {value!r}, it must be a whole number from 1 on")
         if quorum > members:
             raise ConfigError(f"policy committee: quorum is {quorum}, it must be at most members, {members}")
-        if isinstance(within_s, bool) or not isinstance(within_s, int | float) or not within_s > 0:
-            raise ConfigError(f"policy committee: within_s is {within_s!r}, it must be a number above 0")
-        self.members, self.quorum, self.within_s = members, quorum, within_s
+        self.members, self.quorum = members, quorum
+        self.within_s = number("committee: within_s", within_s, 0, above=True)
 
     def decide(self, view: View) -> Decision:
         if not view.looked:

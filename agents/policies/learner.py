@@ -95,15 +95,15 @@ class Learner(Policy):
         """An agent is not any more what it was."""
 
     @contextmanager
-    def rehearsing(self, explore: float) -> Iterator[None]:
+    def rehearsing(self, explore: float, window: int) -> Iterator[None]:
         """What is heard meanwhile was recorded: nobody becomes any other, so nobody is doubted. Who can spends a share
-        ``explore`` on trying.
+        ``explore`` on trying, and forgets after so many outcomes (``Means.window``).
         """
-        self.doubting = False
+        usual, self.words.window, self.doubting = self.words.window, window, False
         try:
             yield
         finally:
-            self.doubting = True
+            self.words.window, self.doubting = usual, True
 
     # ------------------------------------------------------------------ what they need not care about
 

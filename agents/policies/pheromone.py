@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from random import Random
 
-from agents.errors import ConfigError
 from agents.policies.base import Answer, Decision, Forward, View
 from agents.policies.learner import Done, Learner, Lesson
+from agents.policies.options import number
 from agents.policies.threshold import Reliability
 
 LEAST, MOST = 0.05, 5.0  # of a trail (MAX-MIN ant system: Stuetzle and Hoos 2000)
@@ -28,10 +28,8 @@ class Pheromone(Learner):
     def __init__(self, gamma: float = 0.5, gate: float = 0.0, decay: float = 0.02, power: float = 2.0) -> None:
         super().__init__()
         self.rule = Reliability(gamma)
-        for name, value, low, high in (("gate", gate, -1, 1), ("decay", decay, 0, 1), ("power", power, 0, 20)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise ConfigError(f"policy pheromone: {name} is {value!r}, it must be in [{low}, {high}]")
-        self.gate, self.decay, self.power = gate, decay, power
+        self.gate = number("pheromone: gate", gate, -1, 1)
+        self.decay, self.power = number("pheromone: decay", decay, 0, 1), number("pheromone: power", power, 0, 20)
         self.trails: dict[str, dict[str, float]] = {}  # of a kind of query, to a neighbour
 
     def choose(self, view: View, done: Done) -> Decision:

@@ -8,6 +8,7 @@ from heapq import heapify, heappop, heappush
 
 from agents.errors import ConfigError
 from agents.policies.base import Answer, Decision, Decline, Forward, View
+from agents.policies.options import number
 from agents.policies.threshold import Reliability
 
 log = logging.getLogger(__name__)
@@ -43,8 +44,7 @@ class ShortestPath(Reliability):
         if not isinstance(edges, Mapping) or not all(isinstance(to, list | tuple) for to in edges.values()):
             raise ConfigError(f"policy shortest_path: edges is {edges!r:.80}; it must be names by agent, as lists")
         for name, cost in costs.items():
-            if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 < cost <= 1:
-                raise ConfigError(f"policy shortest_path: costs[{name}] is {cost!r}, it must be in (0, 1]")
+            number(f"shortest_path: costs[{name}]", cost, 0, 1, above=True)
         super().__init__(gamma)
         self.edges, self.costs, self.goals = edges, costs, frozenset(goals)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agents.errors import ConfigError
 from agents.policies.base import Answer, Ask, Decision, Draft, Look, View, pass_on
+from agents.policies.options import number
 from agents.policies.threshold import Reliability
 
 
@@ -27,12 +28,10 @@ class Speculative(Reliability):
 
     def __init__(self, gamma: float = 0.5, hopeless: float = 0.0, doubt: float = 1.0, early: float = 0.0) -> None:
         super().__init__(gamma)
-        for name, value in (("hopeless", hopeless), ("doubt", doubt), ("early", early)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-                raise ConfigError(f"policy speculative: {name} is {value!r}, it must be a number >= 0")
+        self.hopeless, self.doubt = number("speculative: hopeless", hopeless, 0), number("speculative: doubt", doubt, 0)
+        self.early = number("speculative: early", early, 0)
         if doubt < hopeless:
             raise ConfigError(f"policy speculative: doubt is {doubt!r}, it must be at least hopeless, {hopeless!r}")
-        self.hopeless, self.doubt, self.early = hopeless, doubt, early
 
     def decide(self, view: View) -> Decision:
         bar, profile = (1 - view.alpha) ** self.gamma, view.agent.profile

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from agents.calibration import knots
 from agents.errors import ConfigError
 from agents.policies.base import Answer, Decision, Policy, View, pass_on
+from agents.policies.options import number
 
 
 class RefusalPolicy(Policy):
@@ -26,9 +27,7 @@ class Reliability(Policy):
     needs_probability = True
 
     def __init__(self, gamma: float = 0.5) -> None:
-        if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not gamma > 0:
-            raise ConfigError(f"policy reliability: gamma is {gamma!r}, it must be a positive number")
-        self.gamma = gamma
+        self.gamma = number("reliability: gamma", gamma, 0, above=True)
 
     def decide(self, view: View) -> Decision:
         if view.refused or view.confidence is None:

@@ -12,6 +12,7 @@ from agents.errors import ConfigError
 from agents.policies.base import Answer, Decision, Forward, Look, View
 from agents.policies.cells import Means, restored, save
 from agents.policies.learner import Done, Learner, Lesson
+from agents.policies.options import number
 from agents.profile import near
 
 ALPHAS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)  # values are kept at these, and between two of them interpolated
@@ -49,12 +50,10 @@ class Value(Learner):
         explore: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, number in (("hop", hop), ("explore", explore)):
-            if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 1:
-                raise ConfigError(f"policy value: {name} is {number!r}, it must be a number in [0, 1]")
+        self.hop, self.explore = number("value: hop", hop, 0, 1), number("value: explore", explore, 0, 1)
         if not isinstance(full, bool):
             raise ConfigError(f"policy value: full is {full!r}, it must be true or false")
-        self.hop, self.full, self.explore = hop, full, explore
+        self.full = full
         self.values, self.heard = Means(), 0
         self.keep = None if keep is None else Path(keep)
         if self.keep is not None and self.keep.exists():
@@ -113,14 +112,14 @@ class Value(Learner):
                 self.values.learn(done.cells(peer, place), gained, share)
 
     @contextmanager
-    def rehearsing(self, explore: float) -> Iterator[None]:
-        usual = self.explore
-        self.explore = explore
+    def rehearsing(self, explore: float, window: int) -> Iterator[None]:
+        usual = self.explore, self.values.window
+        self.explore, self.values.window = explore, window
         try:
-            with super().rehearsing(explore):
+            with super().rehearsing(explore, window):
                 yield
         finally:
-            self.explore = usual
+            self.explore, self.values.window = usual
 
     def doubted(self, agent: str) -> None:
         self.values.doubt(agent)

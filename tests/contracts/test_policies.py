@@ -165,7 +165,7 @@ def test_reliability_forwards_less_as_alpha_rises(low: float, high: float, p: fl
 
 @pytest.mark.parametrize("gamma", [0, -1, math.nan, True, "0.5"])
 def test_gamma_is_a_positive_number(gamma: object) -> None:
-    with pytest.raises(ConfigError, match=r"gamma is .*, it must be a positive number"):
+    with pytest.raises(ConfigError, match=r"gamma is .*, it must be a number above 0"):
         Reliability(gamma)  # type: ignore[arg-type]
 
 

@@ -32,7 +32,7 @@ def plan(rows: int) -> Plan:
         questions(rows // 2, "validation", 5),
         questions(rows, "train", 9),
     )
-    recipes = {"sft": SftRecipe(epochs=2.0), "rl": RlRecipe(steps=40)}
+    recipes = {"sft": SftRecipe(epochs=2.0), "rl": RlRecipe(steps=20)}
     return Plan(tuple(learnt), tuple(fitted), others=tuple(others), samples=4, size=2 * rows, **recipes)
 
 

@@ -266,7 +266,7 @@ def test_options_of_plugins() -> None:
     )
     assert "setup (agent 'a') is 1: no option of" in problem(one_agent(engine={"kind": "scripted", "setup": 1}))
     assert problem(one_agent(policy={"kind": "reliability", "gamma": -1})).endswith(
-        "gamma is -1, it must be a positive number"
+        "gamma is -1, it must be a number above 0"
     )
     assert problem(one_agent(assessor={"kind": "refusal", "calibration": "a.json"})) == (
         "agents[0].assessor.calibration (agent 'a') is 'a.json': no option of assessor 'refusal'; its options are none"

@@ -67,7 +67,7 @@ def test_cards_by_hand() -> None:
     assert policy.decide(seen(0.86)) == Forward("b")  # .81 against .814
     assert policy.decide(seen(0.87)) == Answer()
     assert policy.decide(seen(0.5, text="1+1=")) == Forward("c")
-    with pytest.raises(ConfigError, match=r"cards\[b\]\[sort\] is 7; it must be in \[0, 1\]"):
+    with pytest.raises(ConfigError, match=r"cards\[b\]\[sort\] is 7, it must be a number in \[0, 1\]"):
         ClusterCard({"b": {"sort": 7}})
 
 
@@ -183,10 +183,10 @@ def test_who_is_right_is_asked_and_who_is_wrong_is_not(name: str) -> None:
     ("make", "told"),
     [
         (lambda: Bandit(width=-1), "width is -1"),
-        (lambda: Pheromone(decay=2), r"decay is 2, it must be in \[0, 1\]"),
+        (lambda: Pheromone(decay=2), r"decay is 2, it must be a number in \[0, 1\]"),
         (lambda: Budget(gamma=0), "gamma is 0"),
         (lambda: ShortestPath(edges={"a": "bc"}), "edges is {'a': 'bc'}"),
-        (lambda: ShortestPath(costs={"a": 2}), r"costs\[a\] is 2, it must be in \(0, 1\]"),
+        (lambda: ShortestPath(costs={"a": 2}), r"costs\[a\] is 2, it must be a number in \(0, 1\]"),
         (lambda: Speculative(hopeless=0.5, doubt=0.2), r"doubt is 0.2, it must be at least hopeless, 0.5"),
         (lambda: Committee(members=0), "members is 0"),
         (lambda: Committee(quorum=4), "quorum is 4, it must be at most members, 3"),
