@@ -28,6 +28,7 @@ from topologies import Topology
 # How often the rows are gone over; what share of each pass is spent on trying, and after how many outcomes a mean
 # forgets: at first neighbours learn as well, so that what they were worth is soon not true any more.
 PASSES = ((0.2, 30), (0.05, 200))
+BEGUN = ("hop", "full")  # options of the policy that matter to what is learnt
 
 app = typer.Typer(help="Learn from recorded rows what forwarding is worth.")
 
@@ -43,15 +44,15 @@ def main(
     from benchmarks.rows import read
     from mesh.config import load
     from mesh.questions import read_questions
-    from mesh.terminal import print_note
+    from mesh.terminal import print_note, say
 
     known = {row.id: row for name in questions or () for row in read_questions(name)[0]}
-    path = learn(load(pool), read(rows, known), out.resolve())
+    path = learn(load(pool), read(rows, known), out.resolve(), say)
     print_note(f"{path}: `mesh ask QUERY --pool {path}`")
 
 
-def learn(config: MeshConfig, outcomes: Outcomes, out: Path) -> Path:
-    """Write what each agent of a pool learns from its rows, and the pool file that goes by it.
+def learn(config: MeshConfig, outcomes: Outcomes, out: Path, progress: Callable[[str], None] = lambda _: None) -> Path:
+    """Write what each agent of a pool learns from its rows, beginning with nothing, and the pool file that goes by it.
 
     Options of agents whose policy is ``value`` already stay as they are.
 
@@ -70,17 +71,19 @@ def learn(config: MeshConfig, outcomes: Outcomes, out: Path) -> Path:
         name: dict(agent.policy.options) if agent.policy.kind == "value" else {} for name, agent in agents.items()
     }
     policies = rehearsed(
-        {name: Value(**given) for name, given in options.items()},
+        {name: Value(**{key: given[key] for key in BEGUN if key in given}) for name, given in options.items()},
         outcomes,
         config.build_topology(),
         sorted(outcomes.beliefs),
+        progress,
     )
     rows = []
     for name, agent in agents.items():
         policy = policies[name]
         assert isinstance(policy, Value)
         save(out / f"{name}.json", policy.learnt())
-        told = {"kind": "value", **options[name], "values": str(out / f"{name}.json")}
+        kept = {key: str(given) if isinstance(given, Path) else given for key, given in options[name].items()}
+        told = {"kind": "value", **kept, "values": str(out / f"{name}.json")}
         rows.append(agent.model_dump(exclude_unset=True, mode="json") | {"policy": told})
     learnt = {**config.model_dump(exclude_unset=True, mode="json"), "name": f"{config.name}-value", "agents": rows}
     path = out / "pool.yaml"

@@ -7,10 +7,9 @@ questions. The best baseline is the one that turns out best on the test itself, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,8 @@ from benchmarks.experiments import comings_and_goings, easy_and_hard, shares
 from benchmarks.frontier import aiq, cost_save, pareto_dist, perf_gain
 from benchmarks.missing import missing, sureness
 from benchmarks.outcomes import Asked, Floats, Outcomes, Routed, routed
+from benchmarks.parallel import workers
 from benchmarks.recording import Recording
-from benchmarks.self_awareness import end_with_parent
 from benchmarks.unseen import LONGER
 from benchmarks.unseen import questions as unseen
 from benchmarks.walking import Way, walk
@@ -44,7 +43,7 @@ ALPHAS = (0.2, 0.5, 0.8)
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 VALIDATION = 4000
 GRID = tuple(round(0.1 * step, 1) for step in range(11))  # alphas at which agents tell what it is worth to ask them
-_GIVEN: list[Callable[[str], Any]] = []  # in a process that fits baselines: how
+_GIVEN: list[Callable[[str], Any]] = []  # in a process that fits baselines: how. What they learn from comes but once
 KINDS = ("looks", "drafts", "both")  # what agents know of themselves: before they draft, of their drafts
 
 
@@ -96,9 +95,9 @@ def lab_outcomes(
         place = work / ("longer" if longer and part == "test" else part)
         recordings[part] = Recording(config, list(asked[part]()), place, at, p_true and says)
     dearest_first = sorted(config.agents, key=lambda agent: -agent.cost)
-    with ProcessPoolExecutor(processes, get_context("spawn"), end_with_parent) as workers:
+    with workers(processes) as recorders:
         jobs = {
-            workers.submit(recording.ask, agent): f"{agent.name}, {len(recording.questions)} {name} questions"
+            recorders.submit(recording.ask, agent): f"{agent.name}, {len(recording.questions)} {name} questions"
             for name, recording in recordings.items()
             for agent in dearest_first
         }
@@ -122,8 +121,8 @@ def baselines(
     one = partial(_baseline, train, validation, test, tuple(alphas), seed)
     if processes == 1:
         return [method for name in names or BASELINES if (method := _told(name, partial(one, name), done))]
-    with ProcessPoolExecutor(processes, get_context("spawn"), _begin, (one,)) as workers:
-        jobs = {name: workers.submit(_fitted, name) for name in names or BASELINES}
+    with workers(processes, _give, one) as fitters:
+        jobs = {name: fitters.submit(_fitted, name) for name in names or BASELINES}
         return [method for name, job in jobs.items() if (method := _told(name, job.result, done))]
 
 
@@ -148,9 +147,7 @@ def _told(name: str, one: Callable[[], Method], done: Callable[[str], None]) -> 
     return method
 
 
-def _begin(one: Callable[[str], Method]) -> None:
-    """In a process that fits baselines: what they learn from comes but once."""
-    end_with_parent()
+def _give(one: Callable[[str], Method]) -> None:
     _GIVEN.append(one)
 
 

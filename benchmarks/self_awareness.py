@@ -7,12 +7,9 @@ its own refusal says (P(refusal) >= .5).
 from __future__ import annotations
 
 import math
-import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from agents.errors import ConfigError
 from benchmarks import unseen
 from benchmarks.assessment import Bools, Floats
 from benchmarks.judges import JUDGES
+from benchmarks.parallel import workers
 from mesh.config import AgentConfig, MeshConfig, alone, load, with_overrides
 from mesh.questions import Question
 from training.calibrate import fitted
@@ -83,25 +81,12 @@ def measure(
     """Examine agents side by side, each in a process of its own; replies go into ``work``."""
     found: dict[str, Seen] = {}
     jobs = [(pool, name, count, seed, work / name) for name in agents]
-    options = {"mp_context": get_context("spawn"), "max_tasks_per_child": 1, "initializer": end_with_parent}
-    with ProcessPoolExecutor(processes, **options) as workers:
-        for future in as_completed([workers.submit(_one, *job) for job in jobs]):
+    with workers(processes, fresh=True) as examiners:
+        for future in as_completed([examiners.submit(_one, *job) for job in jobs]):
             seen = future.result()
             found[seen.agent] = seen
             done(seen.agent)
     return [found[name] for name in agents]
-
-
-def end_with_parent() -> None:
-    """Have this process end when the one that began it does, though it be killed: else it would work on for nobody."""
-    parent = parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _one(pool: str, name: str, count: int, seed: int, work: Path) -> Seen:

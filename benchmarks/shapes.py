@@ -7,11 +7,9 @@ what agents say of themselves.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise, product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +26,9 @@ from agents.policies.value import Value
 from agents.profile import Profile
 from benchmarks.missing import missing
 from benchmarks.outcomes import Floats, Outcomes, Routed
+from benchmarks.parallel import workers
 from benchmarks.rehearsal import rehearsed
 from benchmarks.routing import ALPHAS, lab_outcomes, walked
-from benchmarks.self_awareness import end_with_parent
 from benchmarks.walking import walk
 from mesh.config import MeshConfig, load
 from mesh.terminal import say
@@ -133,9 +131,9 @@ def measure(
     """
     draws = list(resampled(len(found[LINE].test), seed))
     routed: dict[tuple[str, str, float], Routed] = {}
-    with ProcessPoolExecutor(processes, get_context("spawn"), end_with_parent) as workers:
+    with workers(processes) as walkers:
         jobs = {
-            (policy, name): workers.submit(_routed, make, shape, profiles, alphas)
+            (policy, name): walkers.submit(_routed, make, shape, profiles, alphas)
             for (policy, make), (name, shape) in product(makers.items(), found.items())
         }
         for (policy, name), job in jobs.items():

@@ -32,7 +32,7 @@ from mesh.runtimes.sim import Simulation
 from topologies import Cascade
 from training.threshold import GAMMAS
 
-APART_S = 60.0  # between two queries: nobody waits for a place
+APART_S = 3600.0  # between two queries: nobody waits for a place
 DEADLINE_S = 1e6
 NO_TEXT = "?"  # of an answer, where rows have none
 SURE = 1e-9  # nobody is surer of being right, or wrong

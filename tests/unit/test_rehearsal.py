@@ -55,7 +55,9 @@ def test_a_pool_that_has_learnt_decides_as_those_who_learnt(tmp_path: Path) -> N
 
 
 def test_options_stay_as_they_were(tmp_path: Path) -> None:
-    config = load(learn(load(pool(hop=0.05, explore=0.03)), ROWS, tmp_path))
+    kept = tmp_path / "kept.json"
+    config = load(learn(load(pool(hop=0.05, explore=0.03, keep=str(kept))), ROWS, tmp_path / "learnt"))
+    assert not kept.exists()  # that is for what happens
     for agent in config.agents:
         assert agent.policy.options["hop"] == 0.05
         assert agent.policy.options["explore"] == 0.03

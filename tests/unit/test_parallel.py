@@ -1,4 +1,4 @@
-"""Processes that examine agents: they end with whoever began them."""
+"""Processes side by side: they share the cores, and end with whoever began them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from benchmarks.parallel import workers
+
 BEGINS = """
 import os, time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from benchmarks.self_awareness import end_with_parent
+from benchmarks.parallel import workers
 
 if __name__ == "__main__":
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=end_with_parent) as workers:
-        print(workers.submit(os.getpid).result(), flush=True)
-        workers.submit(time.sleep, 600)
+    with workers(1) as found:
+        print(found.submit(os.getpid).result(), flush=True)
+        found.submit(time.sleep, 600)
         time.sleep(600)
 """
 
@@ -35,6 +37,18 @@ def test_a_worker_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
         while _lives(worker):
             assert time.monotonic() < until, f"process {worker} lives on"
             time.sleep(0.05)
+
+
+def test_each_computes_in_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    with workers(2) as found:
+        assert found.submit(os.getenv, "OMP_NUM_THREADS").result() == "3"
+    assert "OMP_NUM_THREADS" not in os.environ
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    with workers(2) as found:
+        assert found.submit(os.getenv, "OMP_NUM_THREADS").result() == "5"
+    assert os.environ["OMP_NUM_THREADS"] == "5"
 
 
 def _lives(pid: int) -> bool:
