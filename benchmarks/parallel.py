@@ -17,8 +17,8 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # what
 def workers(
     processes: int, begin: Callable[..., None] | None = None, *given: Any, fresh: bool = False
 ) -> Iterator[ProcessPoolExecutor]:
-    """Processes that share this machine's cores: together they compute in as many threads as there are cores, since more
-    of them would spin while they wait for each other. They end with the one that began them.
+    """Processes that share this machine's cores: together they compute in as many threads as there are cores, since
+    more of them would spin while they wait for each other. They end with the one that began them.
 
     Args:
         begin: called with ``given`` in each process before anything else.
