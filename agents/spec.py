@@ -49,14 +49,14 @@ class AgentSpec:
         return self.card.name
 
 
-def check(spec: AgentSpec) -> None:
-    """Build the parts that need no model, so that a wrong option is told before anything is loaded.
+def check(spec: AgentSpec) -> tuple[Policy, Assessor]:
+    """Build policy and assessor, which need no model, so that a wrong option is told before anything is loaded.
 
     Raises:
         ConfigError: names the agent, the plug-in and the option.
     """
-    policy = build(POLICIES, spec.policy[0], f"agent {spec.name!r}: policy", **spec.policy[1])
-    assessor = build(ASSESSORS, spec.assessor[0], f"agent {spec.name!r}: assessor", **spec.assessor[1])
+    policy: Policy = build(POLICIES, spec.policy[0], f"agent {spec.name!r}: policy", **spec.policy[1])
+    assessor: Assessor = build(ASSESSORS, spec.assessor[0], f"agent {spec.name!r}: assessor", **spec.assessor[1])
     try:
         inspect.signature(policy.decide).bind("view")
     except TypeError as error:
@@ -70,6 +70,7 @@ def check(spec: AgentSpec) -> None:
             f"agent {spec.name!r}: policy {spec.policy[0]!r} needs a probability, which assessor "
             f"{spec.assessor[0]!r} does not give: use {able}, or policy 'refusal'"
         )
+    return policy, assessor
 
 
 async def serve(host: Host, spec: AgentSpec) -> None:
@@ -78,9 +79,7 @@ async def serve(host: Host, spec: AgentSpec) -> None:
     Raises:
         ConfigError: they do not agree. AdapterError: the adapter does not fit; nothing has changed.
     """
-    check(spec)
-    assessor: Assessor = build(ASSESSORS, spec.assessor[0], "assessor", **spec.assessor[1])
-    await host.serve(spec.setup.adapter, assessor, spec.settings)
+    await host.serve(spec.setup.adapter, check(spec)[1], spec.settings)
 
 
 async def open_host(spec: AgentSpec, links: Links, transport: Transport) -> Host:
@@ -89,9 +88,7 @@ async def open_host(spec: AgentSpec, links: Links, transport: Transport) -> Host
     Raises:
         ConfigError: an option is wrong, the model cannot be had, or the engine lacks what the assessor needs.
     """
-    check(spec)
-    policy = build(POLICIES, spec.policy[0], "policy", **spec.policy[1])
-    assessor = build(ASSESSORS, spec.assessor[0], "assessor", **spec.assessor[1])
+    policy, assessor = check(spec)
     engine: Engine = build(ENGINES, spec.engine[0], f"agent {spec.name!r}: engine", spec.setup, **spec.engine[1])
     try:
         able = await engine.start()

@@ -34,11 +34,10 @@ def replies(
     """Grade replies: accuracy, cost, full cost, utility and who answered, for every alpha."""
     from benchmarks.replies import judge
     from benchmarks.results import publish
-    from mesh.questions import read_questions
+    from mesh.questions import by_id
     from mesh.terminal import print_table
 
-    rows = {row.id: row for each in questions for row in read_questions(each)[0]}
-    result = judge(file, list(rows.values()), seed)
+    result = judge(file, list(by_id(questions).values()), seed)
     print_table(
         [
             {

@@ -31,10 +31,11 @@ def routing(
     out: Out = None,
 ) -> None:
     """Utility against every known way to route: same pool, same questions, same rows to learn from."""
-    if pool.startswith("replay:"):
+    from benchmarks.replay import path_of
+
+    if (rows := path_of(pool)) is not None:
         from benchmarks.replay_command import run
 
-        rows = Path(pool.removeprefix("replay:"))
         return run(rows, texts or (), tasks, alpha or (), seed, baseline or (), told, out)
     from benchmarks.lab_command import run as run_lab
 
@@ -50,15 +51,14 @@ def topologies(
     out: Out = None,
 ) -> None:
     """The lab's agents in every shape under every policy: utility by cost and by full cost, and hops."""
-    from benchmarks.results import folder, publish, working
+    from benchmarks.results import folder, publish
     from benchmarks.routing import ALPHAS
     from benchmarks.shapes import EIGHT, contenders, draw, measure, published, recorded, shapes, table
     from mesh.config import load
     from mesh.terminal import print_table, say
 
     makers = contenders([*dict.fromkeys(("value", "reliability", *policy))] if policy else ())
-    with working(work) as place:
-        validation, test = recorded(load(EIGHT), count, seed, place)
+    validation, test = recorded(load(EIGHT), count, seed, work)
     found = measure(shapes(validation, test, seed), makers, published(), ALPHAS, seed, say)
     result = {"bench": "topologies", "pool": EIGHT, "seed": seed, **found}
     print_table(table(result))
@@ -76,15 +76,15 @@ def speculation(
     out: Out = None,
 ) -> None:
     """How much sooner queries end where the next agent begins early, and what that costs; in virtual time."""
-    from benchmarks.results import publish, working
+    from benchmarks.replay import path_of
+    from benchmarks.results import publish
     from benchmarks.routing import ALPHAS
     from benchmarks.speculation import measure, of_lab, of_rows, rows
     from mesh.config import load
     from mesh.terminal import print_table, say
 
-    recorded = Path(pool.removeprefix("replay:")) if pool.startswith("replay:") else None
-    with working(work) as place:
-        found = of_rows(recorded, texts or (), ALPHAS) if recorded else of_lab(load(pool), count, seed, place)
+    recorded = path_of(pool)
+    found = of_rows(recorded, texts or (), ALPHAS) if recorded else of_lab(load(pool), count, seed, work)
     result = measure(*found, ALPHAS, say)
     print_table(rows(result))
     name = f"speculation_{recorded.stem}" if recorded else "speculation"
@@ -103,14 +103,13 @@ def learning(
 ) -> None:
     """How fast values are learnt from feedback: from nothing, after an agent joins, and after one gets worse."""
     from benchmarks.learning import busiest, draw, measure, tables
-    from benchmarks.results import folder, publish, working
+    from benchmarks.results import folder, publish
     from benchmarks.shapes import EIGHT, recorded
     from mesh.config import load
     from mesh.terminal import print_table
 
     config = load(EIGHT)
-    with working(work) as place:
-        validation, test = recorded(config, count, seed, place)
+    validation, test = recorded(config, count, seed, work)
     name = config.named(agent).name if agent else busiest(validation, alpha)
     result = {"bench": "learning", "pool": EIGHT, "seed": seed, **measure(validation, test, name, alpha, seed, orders)}
     for rows in tables(result):
@@ -143,7 +142,6 @@ def measured(
     """The few figures of recorded rows that `mesh sim --figures FILE` draws its agents from."""
     from benchmarks.measured import figures, write
     from benchmarks.rows import read
-    from mesh.questions import read_questions
+    from mesh.questions import by_id
 
-    questions = {row.id: row for each in texts or () for row in read_questions(each)[0]}
-    write(figures(read(rows, questions), source), out)
+    write(figures(read(rows, by_id(texts or ())), source), out)

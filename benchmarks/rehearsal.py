@@ -13,7 +13,6 @@ from typing import Annotated
 
 import numpy as np
 import typer
-import yaml
 
 from agents.errors import ConfigError
 from agents.policies import Policy
@@ -23,6 +22,7 @@ from agents.policies.value import Value
 from benchmarks.outcomes import Outcomes
 from benchmarks.walking import walk
 from mesh.config import MeshConfig
+from mesh.poolfile import write_pool
 from topologies import Topology
 
 # How often the rows are gone over; what share of each pass is spent on trying, and after how many outcomes a mean
@@ -43,11 +43,10 @@ def main(
     """Learn from recorded rows what forwarding is worth; OUT/pool.yaml is the pool that goes by that."""
     from benchmarks.rows import read
     from mesh.config import load
-    from mesh.questions import read_questions
+    from mesh.questions import by_id
     from mesh.terminal import print_note, say
 
-    known = {row.id: row for name in questions or () for row in read_questions(name)[0]}
-    path = learn(load(pool), read(rows, known), out.resolve(), say)
+    path = learn(load(pool), read(rows, by_id(questions or ())), out.resolve(), say)
     print_note(f"{path}: `mesh ask QUERY --pool {path}`")
 
 
@@ -70,25 +69,15 @@ def learn(config: MeshConfig, outcomes: Outcomes, out: Path, progress: Callable[
     options = {
         name: dict(agent.policy.options) if agent.policy.kind == "value" else {} for name, agent in agents.items()
     }
-    policies = rehearsed(
-        {name: Value(**{key: given[key] for key in BEGUN if key in given}) for name, given in options.items()},
-        outcomes,
-        config.build_topology(),
-        sorted(outcomes.beliefs),
-        progress,
-    )
-    rows = []
-    for name, agent in agents.items():
-        policy = policies[name]
-        assert isinstance(policy, Value)
-        save(out / f"{name}.json", policy.learnt())
+    policies = {name: Value(**{key: given[key] for key in BEGUN if key in given}) for name, given in options.items()}
+    rehearsed(policies, outcomes, config.build_topology(), sorted(outcomes.beliefs), progress)
+    changes = {}
+    for name, policy in policies.items():
+        values = out / f"{name}.json"
+        save(values, policy.learnt())
         kept = {key: str(given) if isinstance(given, Path) else given for key, given in options[name].items()}
-        told = {"kind": "value", **kept, "values": str(out / f"{name}.json")}
-        rows.append(agent.model_dump(exclude_unset=True, mode="json") | {"policy": told})
-    learnt = {**config.model_dump(exclude_unset=True, mode="json"), "name": f"{config.name}-value", "agents": rows}
-    path = out / "pool.yaml"
-    path.write_text(yaml.safe_dump(learnt, sort_keys=False), encoding="utf-8")
-    return path
+        changes[name] = {"policy": {"kind": "value", **kept, "values": str(values)}}
+    return write_pool(config, f"{config.name}-value", changes, out / "pool.yaml")
 
 
 def rehearsed(

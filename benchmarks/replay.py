@@ -19,7 +19,7 @@ import numpy as np
 from agents.errors import ConfigError, QueryError
 from benchmarks.outcomes import Floats, Ints, Outcomes
 from benchmarks.rows import Row, agents_of, as_outcomes, column, prices, prices_path, read_rows, shares
-from mesh.questions import Question, find_questions, place, read_questions
+from mesh.questions import Question, by_id, find_questions, place
 
 PREFIX = "replay:"
 BY_CALL = ("cost", "work", "look")  # columns that claim to be measured call by call
@@ -71,8 +71,7 @@ def load(path: Path, texts: Sequence[str] = (), tasks: bool = True) -> Replay:
         path = find_questions(path)
     except QueryError as error:
         raise ConfigError(f"pool {PREFIX}{path}, rows as `mesh record` writes them: {error}") from error
-    known = {row.id: row for name in texts for row in read_questions(name)[0]}
-    found = [(_shown(question, tasks), cells) for question, cells in read_rows(path, known)]
+    found = [(_shown(question, tasks), cells) for question, cells in read_rows(path, by_id(texts))]
     names = agents_of(found)
     measured = [key for key in BY_CALL if _measured(path, found, names, key)]
     at = parted([question.id for question, _ in found])
@@ -96,6 +95,11 @@ def _shown(question: Question, tasks: bool) -> Question:
     if tasks and question.task:
         return replace(question, text=f"{question.task}: {question.text}")
     return question if tasks else replace(question, task="")
+
+
+def path_of(pool: str) -> Path | None:
+    """The rows that ``replay:FILE`` names; None for any other pool."""
+    return Path(pool.removeprefix(PREFIX)) if pool.startswith(PREFIX) else None
 
 
 def parted(ids: Sequence[str]) -> dict[str, Ints]:

@@ -28,6 +28,7 @@ from benchmarks.missing import missing
 from benchmarks.outcomes import Floats, Outcomes, Routed
 from benchmarks.parallel import workers
 from benchmarks.rehearsal import rehearsed
+from benchmarks.results import working
 from benchmarks.routing import ALPHAS, lab_outcomes, walked
 from benchmarks.walking import walk
 from mesh.config import MeshConfig, load
@@ -49,10 +50,11 @@ class Shape:
     test: Outcomes
 
 
-def recorded(config: MeshConfig, count: int, seed: int, work: Path) -> tuple[Outcomes, Outcomes]:
-    """What its agents do with validation questions and ``count`` test questions; see ``lab_outcomes``."""
+def recorded(config: MeshConfig, count: int, seed: int, work: Path | None) -> tuple[Outcomes, Outcomes]:
+    """What its agents do with validation questions and ``count`` test questions; see ``lab_outcomes``, ``working``."""
     parts: tuple[Part, ...] = ("validation", "test")
-    validation, test = lab_outcomes(config, count, seed, ALPHAS, work, say, parts=parts, p_true=False)
+    with working(work) as place:
+        validation, test = lab_outcomes(config, count, seed, ALPHAS, place, say, parts=parts, p_true=False)
     return validation, test
 
 

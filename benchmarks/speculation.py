@@ -228,7 +228,7 @@ def _chosen(pool: Pool, gamma: float, floor: float, alpha: float) -> dict[str, f
     return best
 
 
-def of_lab(config: MeshConfig, count: int, seed: int, work: Path) -> tuple[Pool, Pool]:
+def of_lab(config: MeshConfig, count: int, seed: int, work: Path | None) -> tuple[Pool, Pool]:
     """A lab pool's agents, with the profiles that they ship, on validation questions and on ``count`` fresh ones."""
     told = published()
     return tuple(pool(outcomes, told) for outcomes in recorded(config, count, seed, work))  # type: ignore[return-value]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
@@ -116,6 +116,11 @@ def read_questions(path: str | Path, on_bad: Literal["fail", "skip"] = "fail") -
     if on_bad == "fail" and not questions:
         raise QueryError(f'{path} holds no question; a line looks like {{"id": "q1", "question": "..."}}')
     return questions, bad
+
+
+def by_id(names: Iterable[str | Path]) -> dict[str, Question]:
+    """Those of several files, or names in MESH_DATA, by id; of two with one id the later. See ``read_questions``."""
+    return {row.id: row for name in names for row in read_questions(name)[0]}
 
 
 def prompt(question: Question) -> str:

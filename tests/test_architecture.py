@@ -281,7 +281,7 @@ def test_seeded_chance_is_pure() -> None:
 
 CORE_LINES = 2_100  # an evening; it should become 1,500
 WAYS = ("reservation", "more", "cells", "learner", "value", "budget", "bandit", "irt", "cluster_card", "pheromone")
-WAYS += ("similarity", "shortest_path", "committee", "speculative", "guard", "options")
+WAYS += ("similarity", "shortest_path", "committee", "speculative", "guard")
 PLUG_INS = (
     "agents/beside.py",
     "agents/offers.py",

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import yaml
 
 from agents.errors import ConfigError, MeshError, PlacementError
 from mesh.assemble import agent_specs, models_folder
 from mesh.config import MeshConfig
+from mesh.poolfile import write_pool
 from mesh.runtimes.ray import ensure_cluster, gpus_for
 from training.jobs import POLL_S, STAGES, Job, Plan, current, mark
 
@@ -182,12 +182,5 @@ def _tell(job: Job, progress: Progress | None) -> None:
 
 def _pool(config: MeshConfig, jobs: dict[str, Job], out: Path) -> Path:
     """Write the pool file of the trained agents."""
-    agents = [
-        agent.model_dump(exclude_unset=True, mode="json")
-        | (jobs[agent.name].serving(jobs[agent.name].version) if agent.name in jobs else {})
-        for agent in config.agents
-    ]
-    trained = {**config.model_dump(exclude_unset=True, mode="json"), "name": f"{config.name}-trained"}
-    path = out / "pool.yaml"
-    path.write_text(yaml.safe_dump({**trained, "agents": agents}, sort_keys=False), encoding="utf-8")
-    return path
+    trained = {name: job.serving(job.version) for name, job in jobs.items()}
+    return write_pool(config, f"{config.name}-trained", trained, out / "pool.yaml")

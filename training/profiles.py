@@ -55,7 +55,7 @@ def learn_prior(train: Record, validation: Record) -> Profile:
     if len(np.unique(labels)) < 2:  # always right, or never, as far as it has been seen
         count = len(labels)
         bias = logit((count * float(labels[0]) + 1) / (count + 2))
-        return Profile(bytes([128] * BUCKETS), 1.0, bias, (), (), (), (), (), (), (), 0.0)
+        return _without_values(bytes([128] * BUCKETS), 1.0, bias)
     tried = []
     for strength in STRENGTHS:
         model = LogisticRegression(C=strength, solver="liblinear", random_state=0)
@@ -64,7 +64,11 @@ def learn_prior(train: Record, validation: Record) -> Profile:
     _, best = min(tried, key=lambda pair: pair[0])
     scale = max(float(np.abs(best.coef_[0]).max()) / 127, 1e-12)
     quantised = np.round(best.coef_[0] / scale).astype(int) + 128
-    return Profile(bytes(quantised.tolist()), scale, float(best.intercept_[0]), (), (), (), (), (), (), (), 0.0)
+    return _without_values(bytes(quantised.tolist()), scale, float(best.intercept_[0]))
+
+
+def _without_values(weights: bytes, scale: float, bias: float) -> Profile:
+    return Profile(weights, scale, bias, (), (), (), (), (), (), (), 0.0)
 
 
 def learn_values(begun: Profile, validation: Record, cost: float, alphas: Sequence[float], full: bool) -> Profile:

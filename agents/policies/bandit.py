@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import zlib
 
-from agents.policies.base import Answer, Decision, Forward, View
+from agents.policies.base import Answer, Decision, Forward, View, number
 from agents.policies.learner import Done, Learner, Lesson
-from agents.policies.options import number
 
 KINDS = 8  # sorts of queries are hashed to so many
 WIDE = 4 + KINDS

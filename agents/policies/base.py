@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
+from agents.errors import ConfigError
 from agents.messages import Card, Outcome
 from agents.offers import Offer
 
@@ -123,3 +124,20 @@ class Policy:
 def pass_on(view: View) -> Decision:
     """Forward to the topology's first choice; decline where there is nobody."""
     return Forward(view.neighbours[0].name) if view.neighbours else Decline()
+
+
+def number(what: str, value: float, low: float, high: float = float("inf"), above: bool = False) -> float:
+    """An option of a policy, where it is a number from ``low`` (``above``: above it) to ``high``.
+
+    Args:
+        what: policy and option, as an error names them.
+
+    Raises:
+        ConfigError: it is none, or out of bounds; says what it must be.
+    """
+    a_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if a_number and low <= value <= high and (value > low or not above):
+        return value
+    lowest = f"{'above' if above else '>='} {low:g}"
+    bounds = f"in {'(' if above else '['}{low:g}, {high:g}]" if high < float("inf") else lowest
+    raise ConfigError(f"policy {what} is {value!r}, it must be a number {bounds}")

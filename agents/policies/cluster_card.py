@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agents.policies.base import Answer, Decision, Forward, View
+from agents.policies.base import Answer, Decision, Forward, View, number
 from agents.policies.cells import Key, Means
 from agents.policies.learner import Done, Learner, Lesson
-from agents.policies.options import number
 
 
 class ClusterCard(Learner):

@@ -7,8 +7,7 @@ from math import fsum
 
 from agents.errors import ConfigError
 from agents.offers import Offer, logit
-from agents.policies.base import Answer, Ask, Decision, Decline, Forward, Look, View, Wait, pass_on
-from agents.policies.options import number
+from agents.policies.base import Answer, Ask, Decision, Decline, Forward, Look, View, Wait, number, pass_on
 from agents.policies.threshold import Reliability
 
 LEAST = 0.05  # what the vote of an agent that is not sure at all still weighs

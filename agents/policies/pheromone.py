@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from agents.policies.base import Answer, Decision, Forward, View
+from agents.policies.base import Answer, Decision, Forward, View, number
 from agents.policies.learner import Done, Learner, Lesson
-from agents.policies.options import number
 from agents.policies.threshold import Reliability
 
 LEAST, MOST = 0.05, 5.0  # of a trail (MAX-MIN ant system: Stuetzle and Hoos 2000)

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from heapq import heapify, heappop, heappush
 
 from agents.errors import ConfigError
-from agents.policies.base import Answer, Decision, Decline, Forward, View
-from agents.policies.options import number
+from agents.policies.base import Answer, Decision, Decline, Forward, View, number
 from agents.policies.threshold import Reliability
 
 log = logging.getLogger(__name__)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from agents.errors import ConfigError
-from agents.policies.base import Answer, Ask, Decision, Draft, Look, View, pass_on
-from agents.policies.options import number
+from agents.policies.base import Answer, Ask, Decision, Draft, Look, View, number, pass_on
 from agents.policies.threshold import Reliability
 
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from agents.calibration import knots
 from agents.errors import ConfigError
-from agents.policies.base import Answer, Decision, Policy, View, pass_on
-from agents.policies.options import number
+from agents.policies.base import Answer, Decision, Policy, View, number, pass_on
 
 
 class RefusalPolicy(Policy):
@@ -30,9 +29,7 @@ class Reliability(Policy):
         self.gamma = number("reliability: gamma", gamma, 0, above=True)
 
     def decide(self, view: View) -> Decision:
-        if view.refused or view.confidence is None:
-            return pass_on(view)
-        return Answer() if view.confidence > (1 - view.alpha) ** self.gamma else pass_on(view)
+        return _answer_above((1 - view.alpha) ** self.gamma, view)
 
 
 class Bar(Policy):
@@ -56,9 +53,7 @@ class Bar(Policy):
         self.bars = (tuple(alpha for alpha, _ in pairs), tuple(bar for _, bar in pairs))
 
     def decide(self, view: View) -> Decision:
-        if view.refused or view.confidence is None:
-            return pass_on(view)
-        return Answer() if view.confidence > knots(self.bars, view.alpha) else pass_on(view)
+        return _answer_above(knots(self.bars, view.alpha), view)
 
 
 class Always(Policy):
@@ -68,3 +63,8 @@ class Always(Policy):
 
     def decide(self, view: View) -> Decision:
         return Answer()
+
+
+def _answer_above(bar: float, view: View) -> Decision:
+    sure = not view.refused and view.confidence is not None and view.confidence > bar
+    return Answer() if sure else pass_on(view)

@@ -9,10 +9,9 @@ from random import Random
 from typing import Any
 
 from agents.errors import ConfigError
-from agents.policies.base import Answer, Decision, Forward, Look, View
+from agents.policies.base import Answer, Decision, Forward, Look, View, number
 from agents.policies.cells import Means, restored, save
 from agents.policies.learner import Done, Learner, Lesson
-from agents.policies.options import number
 from agents.profile import near
 
 ALPHAS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)  # values are kept at these, and between two of them interpolated
