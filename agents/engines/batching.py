@@ -6,25 +6,28 @@ last column. Shapes: B rows, T columns, H heads, D head size, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from agents.messages import Piece
 
 PENDING = 8  # tokens that are held back at most for the rest of a character, which has four bytes at most
+AT_ONCE = 16_384  # tokens of prompts that are read together at most, padding among them
+T = TypeVar("T")
 
 
 class TextStream:
-    """Turns tokens into text one by one. A character that takes several tokens comes whole, with its last."""
+    """Turns tokens into text, each time as many as were held. A character that takes several comes whole."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer, self._tokens, self._begin, self._told = tokenizer, list[int](), 0, 0
 
-    def push(self, token: int) -> str:
-        self._tokens.append(token)
+    def push(self, *tokens: int) -> str:
+        self._tokens += tokens
         text = self._new()
-        if text.endswith("\ufffd") and len(self._tokens) - self._told < PENDING:
+        if text.endswith("\ufffd") and len(self._tokens) - self._told < PENDING + len(tokens) - 1:
             return ""
         # what was told last stays in sight: a tokenizer may write a word differently at the beginning of a text
         self._begin, self._told = self._told, len(self._tokens)
@@ -46,7 +49,8 @@ class TextStream:
 class Row:
     """One draft. ``never_first`` may not be its first token; ``banned`` may not stand anywhere in it.
 
-    ``emit`` gets every piece, or the exception that ended it. ``cancelled`` takes it out at the next step.
+    ``emit`` gets every piece, the first of one token and those after it of ``interval``, or the exception that ended
+    it. ``cancelled`` takes it out at the next step.
     """
 
     prompt: list[int]
@@ -58,22 +62,37 @@ class Row:
     seed: int = 0
     never_first: frozenset[int] = frozenset()
     banned: Sequence[int] = ()
+    interval: int = 1
     tokens: list[int] = field(default_factory=list)
     cancelled: bool = False
-    generator: Any = None
+    _held: list[int] = field(default_factory=list)
+    _logprob: float = 0.0
+    _random: random.Random | None = None
 
-    def take(self, token: int, logprob: float) -> Piece:
-        """The piece that the next token makes; the last one has ``finish`` set."""
+    def take(self, token: int, logprob: float) -> Piece | None:
+        """The piece that the next token makes, if any; the last one has ``finish`` set."""
         first = not self.tokens
         self.tokens.append(token)
+        self._held.append(token)
+        self._logprob += logprob
         finish: Literal["stop", "length"] | None = None
         if token in self.stops:
-            finish, text = "stop", self.text.end()
-        else:
-            text = self.text.push(token)
-            if len(self.tokens) >= self.limit:
-                finish, text = "length", text + self.text.end()
-        return Piece(text, 1, logprob, len(self.prompt) if first else 0, finish)
+            finish = "stop"
+        elif len(self.tokens) >= self.limit:
+            finish = "length"
+        elif not first and len(self._held) < self.interval:
+            return None
+        text = self.text.push(*(self._held[:-1] if finish == "stop" else self._held))
+        if finish:
+            text += self.text.end()
+        piece = Piece(text, len(self._held), self._logprob, len(self.prompt) if first else 0, finish)
+        self._held, self._logprob = [], 0.0
+        return piece
+
+    def drawn(self) -> float:
+        """The next number in [0, 1) that its seed gives."""
+        self._random = self._random or random.Random(self.seed)
+        return self._random.random()
 
     def forbidden(self) -> list[int]:
         """Tokens that may not come next."""
@@ -96,24 +115,27 @@ class Batch:
         self._cache: Any = None
         self._mask: Any = None  # B x T, 1 where a row has a token
 
-    def join(self, row: Row) -> None:
-        """Read the row's prompt and emit its first token."""
+    def join(self, rows: Sequence[Row]) -> None:
+        """Read the prompts of these rows together, and emit the first token of each."""
         import torch
         from transformers import DynamicCache
 
         cache = DynamicCache()
-        prompt = torch.tensor([row.prompt], device=self._model.device)
         with torch.inference_mode():
-            logits = self._forward(input_ids=prompt, past_key_values=cache, logits_to_keep=1)
-            ((token, logprob),) = self._choose([row], logits)
-            piece = row.take(token, logprob)
-            if not piece.finish:
-                self._merge(cache, torch.ones_like(prompt))
-                self.rows.append(row)
-        row.emit(piece)
+            prompts, mask = self._padded([row.prompt for row in rows])
+            logits = self._forward(input_ids=prompts, past_key_values=cache, logits_to_keep=1, **_places(mask))
+            pieces = [row.take(*chosen) for row, chosen in zip(rows, self._choose(rows, logits), strict=True)]
+            going = [piece is not None and piece.finish is None for piece in pieces]
+            if any(going):
+                kept = torch.tensor(going, device=mask.device)
+                for layer in cache.layers:
+                    layer.keys, layer.values = layer.keys[kept], layer.values[kept]
+                self._merge(cache, mask[kept])
+                self.rows += [row for row, goes in zip(rows, going, strict=True) if goes]
+        _emit(rows, pieces)
 
     def step(self) -> None:
-        """Drop who was cancelled, and emit everybody else's next token."""
+        """Drop who was cancelled, and have everybody else write another token."""
         import torch
 
         self._keep([not row.cancelled for row in self.rows])
@@ -128,20 +150,31 @@ class Batch:
             )
             rows = self.rows
             pieces = [row.take(*chosen) for row, chosen in zip(rows, self._choose(rows, logits), strict=True)]
-            self._keep([piece.finish is None for piece in pieces])
-        # last, so that who has read the end of a draft finds it gone
-        for row, piece in zip(rows, pieces, strict=True):
-            row.emit(piece)
+            self._keep([piece is None or piece.finish is None for piece in pieces])
+        _emit(rows, pieces)  # last, so that who has read the end of a draft finds it gone
 
-    def logprob(self, prompt: Sequence[int], tail: Sequence[int]) -> float:
-        """Log-probability of ``tail`` after ``prompt``."""
+    def logprobs(self, asked: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
+        """Log-probability of the second of each pair after the first, all read together."""
         import torch
 
+        longest = max(len(tail) for _, tail in asked)
+        if not longest:
+            return [0.0] * len(asked)
         with torch.inference_mode():
-            tokens = torch.tensor([[*prompt, *tail]], device=self._model.device)
-            out = self._model(input_ids=tokens, use_cache=False, logits_to_keep=len(tail) + 1)
-            logprobs = out.logits[0, :-1].float().log_softmax(-1)
-            return float(logprobs.gather(1, tokens[0, -len(tail) :, None]).sum()) if tail else 0.0
+            tokens, mask = self._padded([[*prompt, *tail] for prompt, tail in asked])
+            out = self._model(input_ids=tokens, use_cache=False, logits_to_keep=longest + 1, **_places(mask))
+            logprobs = out.logits[:, :-1].float().log_softmax(-1)
+            told = logprobs.gather(2, tokens[:, -longest:, None])[..., 0].tolist()
+        return [sum(row[longest - len(tail) :]) for row, (_, tail) in zip(told, asked, strict=True)]
+
+    def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[Any, Any]:
+        """Tokens with zeros on their left, and the mask that says which are theirs; both B x T."""
+        import torch
+
+        width, device = max(map(len, sequences)), self._model.device
+        tokens = torch.tensor([[*[0] * (width - len(each)), *each] for each in sequences], device=device)
+        mask = torch.tensor([[0] * (width - len(each)) + [1] * len(each) for each in sequences], device=device)
+        return tokens, mask
 
     def _forward(self, **inputs: Any) -> Any:
         """Logits of the last column, B x V, in float32."""
@@ -156,22 +189,13 @@ class Batch:
             if forbidden := row.forbidden():
                 logits_BV[at, forbidden] = -torch.inf
         tokens_B = logits_BV.argmax(-1)
-        for at, row in enumerate(rows):
-            if row.temperature > 0:
-                tokens_B[at] = self._drawn(row, logits_BV[at])
+        if warm := [at for at, row in enumerate(rows) if row.temperature > 0]:
+            tokens_B[warm] = _drawn([rows[at] for at in warm], logits_BV[warm])
         chosen = logprobs_BV.gather(1, tokens_B[:, None])[:, 0]
         return list(zip(tokens_B.tolist(), chosen.tolist(), strict=True))
 
-    def _drawn(self, row: Row, logits_V: Any) -> Any:
-        import torch
-
-        if row.generator is None:
-            row.generator = torch.Generator(logits_V.device).manual_seed(row.seed)
-        shares = (logits_V / row.temperature).softmax(-1)
-        return torch.multinomial(shares, 1, generator=row.generator)[0]
-
     def _merge(self, cache: Any, mask: Any) -> None:
-        """Put a row below the others."""
+        """Put new rows below the others."""
         if self._cache is None:
             self._cache, self._mask = cache, mask
             return
@@ -208,3 +232,41 @@ def _padded(tensor: Any, width: int, dim: int) -> Any:
 
     missing = width - tensor.shape[dim]
     return pad(tensor, (missing, 0) if dim == -1 else (0, 0, missing, 0))
+
+
+def together(items: Sequence[T], tokens: Callable[[T], int]) -> Iterator[list[T]]:
+    """The items in their order, in groups of at most ``AT_ONCE`` tokens when padded, or of one."""
+    group, width = list[T](), 0
+    for item in items:
+        width = max(width, tokens(item))
+        if group and width * (len(group) + 1) > AT_ONCE:
+            yield group
+            group, width = [], tokens(item)
+        group.append(item)
+    if group:
+        yield group
+
+
+def _places(mask_BT: Any) -> dict[str, Any]:
+    """What a model must be told where some rows are padded."""
+    if bool(mask_BT.all()):
+        return {}
+    return {"attention_mask": mask_BT, "position_ids": (mask_BT.cumsum(1) - 1).clamp(min=0)}
+
+
+def _drawn(rows: Sequence[Row], logits_BV: Any) -> Any:
+    """A token for each row, drawn at its temperature by its own seed: where its cumulated shares pass what it drew."""
+    import torch
+
+    temperatures_B = torch.tensor([row.temperature for row in rows], device=logits_BV.device)
+    passed_BV = (logits_BV / temperatures_B[:, None]).softmax(-1).cumsum(-1)
+    whole_B1 = passed_BV[:, -1:]
+    drawn_B1 = torch.tensor([[row.drawn()] for row in rows], device=logits_BV.device) * whole_B1
+    below_B1 = torch.nextafter(whole_B1, torch.zeros_like(whole_B1))  # rounding may not take it beyond the last
+    return torch.searchsorted(passed_BV, torch.minimum(drawn_B1, below_B1), right=True)[:, 0]
+
+
+def _emit(rows: Sequence[Row], pieces: Sequence[Piece | None]) -> None:
+    for row, piece in zip(rows, pieces, strict=True):
+        if piece is not None:
+            row.emit(piece)

@@ -11,15 +11,26 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from agents.engines.base import Capabilities, Setup, room
-from agents.engines.batching import Batch, Row, TextStream
+from agents.engines.batching import Batch, Row, TextStream, together
 from agents.engines.chat import encode_chat, encode_text
 from agents.engines.models import check_adapter, find_model, is_whole, load_tokenizer, model_context
 from agents.errors import AdapterError, EngineError, QueryTooLong
 from agents.messages import Piece, Request, ScoreRequest, Scores
+
+
+@dataclass(eq=False)
+class _Asked:
+    """How likely ``tail`` is after ``prompt``, which somebody waits for."""
+
+    prompt: list[int]
+    tail: list[int]
+    logprob: Future[float] = field(default_factory=Future)
+
 
 _LOADING = threading.Lock()  # transformers first makes weights on a device of the whole process: one thread at a time
 
@@ -32,6 +43,8 @@ class TransformersEngine:
         dtype: "auto" is bfloat16 on a GPU, float32 on a CPU.
         device: "auto" takes a GPU if there is one.
         max_batch: how many requests are decoded together; others wait.
+        stream_interval: tokens in a piece of a stream, after the first: with hundreds of requests at a time most of a
+            step is otherwise spent on handing tokens on one by one.
         context: tokens; None: what the model was made for.
         threads: CPU threads of this process's torch; None: as many as there are cores. Tiny models, or several
             engines on the same cores, are many times faster with one.
@@ -42,11 +55,13 @@ class TransformersEngine:
     dtype: str = "auto"
     device: str = "auto"
     max_batch: int = 16
+    stream_interval: int = 1
     context: int | None = None
     threads: int | None = None
     _thread: threading.Thread | None = field(default=None, init=False)
     _inbox: queue.SimpleQueue[Callable[[], None]] = field(default_factory=queue.SimpleQueue, init=False)
     _waiting: deque[Row] = field(default_factory=deque, init=False)
+    _asked: deque[_Asked] = field(default_factory=deque, init=False)
     _swaps: deque[Callable[[], None]] = field(default_factory=deque, init=False)
     _closed: bool = field(default=False, init=False)
     _adapter: Path | None = field(default=None, init=False)
@@ -71,12 +86,12 @@ class TransformersEngine:
         return Capabilities(self._context, logprobs=True, scores=True)
 
     async def generate(self, request: Request) -> AsyncGenerator[Piece]:
-        """Stream a draft, one token a piece."""
+        """Stream a draft."""
         prompt = encode_chat(self._tokenizer, request.messages, request.continued)
         limit = room(request, len(prompt), self._context)
         pieces, loop = asyncio.Queue[Piece | Exception](), asyncio.get_running_loop()
         row = Row(prompt, limit, self._stops, TextStream(self._tokenizer), _to(loop, pieces.put_nowait))
-        row.temperature, row.seed = request.temperature, request.seed
+        row.temperature, row.seed, row.interval = request.temperature, request.seed, self.stream_interval
         if request.ban:
             row.banned = encode_text(self._tokenizer, request.ban)
             if not request.continued:
@@ -95,13 +110,15 @@ class TransformersEngine:
             row.cancelled = True
 
     async def score(self, request: ScoreRequest) -> Scores:
-        """Each continuation is read after the prompt, one after the other."""
+        """Each continuation is read after the prompt, together with all others that are waiting."""
         prompt = encode_chat(self._tokenizer, request.messages)
         tails = [encode_text(self._tokenizer, text) for text in request.continuations]
         longest = len(prompt) + max(map(len, tails))
         if longest > self._context:
             raise QueryTooLong(f"prompt and continuation take {longest} tokens, the context holds {self._context}")
-        logprobs = [await self._call(partial(self._batch.logprob, prompt, tail)) for tail in tails]
+        asked = [_Asked(prompt, tail) for tail in tails]
+        self._put(lambda: self._asked.extend(asked))
+        logprobs = await asyncio.gather(*(asyncio.wrap_future(one.logprob) for one in asked))
         return Scores(tuple(logprobs), sum(len(prompt) + len(tail) for tail in tails))
 
     async def load_adapter(self, path: Path | None) -> None:
@@ -220,6 +237,7 @@ class TransformersEngine:
                 except Exception as error:  # the cache of all rows is in doubt
                     self._fail(error)
             self._read()
+            self._score()
             while self._swaps:
                 self._swaps.popleft()()
             self._batch.rows += self._waiting
@@ -238,17 +256,35 @@ class TransformersEngine:
 
     def _turn(self) -> None:
         """One step for everybody. Who waits joins first, unless the model is about to change."""
+        self._score()
         while self._swaps and not self._batch.rows:
             self._swaps.popleft()()
         self._waiting = deque(row for row in self._waiting if not row.cancelled)
-        while self._waiting and len(self._batch.rows) < self.max_batch and not self._swaps:
-            row = self._waiting.popleft()
+        while self._waiting and (room := self.max_batch - len(self._batch.rows)) > 0 and not self._swaps:
+            joining = next(together([*islice(self._waiting, room)], lambda row: len(row.prompt)))
+            for _ in joining:
+                self._waiting.popleft()
             try:
-                self._batch.join(row)
+                self._batch.join(joining)
             except Exception as error:
-                row.emit(error)
+                for row in joining:
+                    row.emit(error)
                 raise
         self._batch.step()
+
+    def _score(self) -> None:
+        """Answer all that wait for scores; what fails fails only those that were read with it."""
+        asked = [one for one in self._asked if one.logprob.set_running_or_notify_cancel()]
+        self._asked.clear()
+        for group in together(asked, lambda one: len(one.prompt) + len(one.tail)):
+            try:
+                logprobs = self._batch.logprobs([(one.prompt, one.tail) for one in group])
+            except Exception as error:
+                for one in group:
+                    one.logprob.set_exception(error)
+            else:
+                for one, logprob in zip(group, logprobs, strict=True):
+                    one.logprob.set_result(logprob)
 
     def _fail(self, error: Exception) -> None:
         for row in self._batch.rows:
