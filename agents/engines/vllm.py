@@ -256,6 +256,8 @@ class VllmEngine:
         if cpu:
             # only whole blocks are found in the prefix cache, and the default of 128 is longer than many a prompt
             options |= {"kv_cache_memory_bytes": int(self.kv_cache_gib * 2**30), "block_size": 32}
+            # a prompt read in parts would have its seeded generator set back, which on CPUs none can be: vLLM would die
+            options["enable_chunked_prefill"] = False
         if self._serves_lora:
             options |= {"enable_lora": True, "max_loras": 2, "max_lora_rank": self.max_lora_rank}
         # not returned: exceptions that vLLM keeps hold the frames that lead here, and with them what they return

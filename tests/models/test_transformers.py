@@ -14,6 +14,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
+from agents.engines import batching
 from agents.engines.base import Setup
 from agents.engines.batching import TextStream
 from agents.engines.chat import encode_chat
@@ -87,6 +88,56 @@ def test_batching_changes_nothing(folder: Path) -> None:
             expected = load_tokenizer(str(folder)).decode(tokens, skip_special_tokens=True)
             assert "".join(piece.text for piece in one).replace("\ufffd", "") == expected.replace("\ufffd", "")
             assert sum(piece.logprob or 0 for piece in one) == pytest.approx(logprob, abs=1e-3)
+
+    asyncio.run(main())
+
+
+def test_prompts_and_scores_read_together_are_what_each_is_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of different lengths, in groups of a few: the longest alone is more than is read at once."""
+    monkeypatch.setattr(batching, "AT_ONCE", 200)
+    asked = [request(text, 12, temperature=float(n % 2), seed=n) for n, text in enumerate(TEXTS)]
+    scored = [ScoreRequest(("q", 1), 1, (Message("user", text),), ("ab" * n, "")) for n, text in enumerate(TEXTS)]
+
+    async def main() -> None:
+        async with started(folder) as engine:
+            alone = [await draft(engine, each) for each in asked], [await engine.score(each) for each in scored]
+            read, forward = list[int](), engine._model.forward
+            engine._model.forward = lambda *a, **more: read.append(len(more["input_ids"])) or forward(*a, **more)
+            drafts = await asyncio.gather(*(draft(engine, each) for each in asked))
+            scores = await asyncio.gather(*(engine.score(each) for each in scored))
+        assert max(read) > 1  # some were read together
+        for one, other in zip(alone[0], drafts, strict=True):
+            assert [piece.text for piece in other] == [piece.text for piece in one]
+            assert [piece.logprob for piece in other] == pytest.approx([piece.logprob for piece in one], abs=1e-4)
+        for before, now in zip(alone[1], scores, strict=True):
+            assert now.logprobs == pytest.approx(before.logprobs, abs=1e-4)
+            assert now.prompt_tokens == before.prompt_tokens
+
+    asyncio.run(main())
+
+
+def test_who_is_read_together_fits() -> None:
+    assert [*batching.together([], len)] == []
+    long, short = "x" * (batching.AT_ONCE // 2), "x" * (batching.AT_ONCE // 8)
+    assert [len(group) for group in batching.together([long, *[short] * 9, long * 3, short], len)] == [2, 8, 1, 1]
+
+
+def test_pieces_of_several_tokens(folder: Path) -> None:
+    """The first comes alone; the text, its tokens and their log-probability are the same."""
+
+    async def main() -> None:
+        async with started(folder) as engine:
+            ones = [await draft(engine, request(text, 30)) for text in TEXTS]
+        async with started(folder, stream_interval=8) as engine:
+            more = await asyncio.gather(*(draft(engine, request(text, 30)) for text in TEXTS))
+        for one, eight in zip(ones, more, strict=True):
+            assert "".join(piece.text for piece in eight) == "".join(piece.text for piece in one)
+            assert sum(piece.logprob or 0 for piece in eight) == pytest.approx(sum(p.logprob or 0 for p in one), abs=1e-3)
+            assert [piece.tokens for piece in eight[:-1]] == [1, *[8] * (len(eight) - 2)]
+            assert sum(piece.tokens for piece in eight) == len(one)
+            assert (eight[-1].finish, eight[0].prompt_tokens) == (one[-1].finish, one[0].prompt_tokens)
 
     asyncio.run(main())
 
@@ -244,6 +295,8 @@ def test_letters_of_several_tokens_come_whole(folder: Path) -> None:
     stream, text = TextStream(tokenizer), "aé漢😀b"
     pieces = [stream.push(token) for token in tokenizer.encode(text)]
     assert pieces == ["a", "", "é", "", "", "漢", "", "", "", "😀", "b"]
+    stream, tokens = TextStream(tokenizer), tokenizer.encode(text)
+    assert [stream.push(*tokens[at : at + 5]) for at in range(0, 11, 5)] == ["", "aé漢😀", "b"]
     stream.push(tokenizer.encode("é")[0])
     assert stream.end() == "\ufffd"
 
