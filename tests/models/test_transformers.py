@@ -92,9 +92,7 @@ def test_batching_changes_nothing(folder: Path) -> None:
     asyncio.run(main())
 
 
-def test_prompts_and_scores_read_together_are_what_each_is_alone(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prompts_and_scores_read_together_are_what_each_is_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of different lengths, in groups of a few: the longest alone is more than is read at once."""
     monkeypatch.setattr(batching, "AT_ONCE", 200)
     asked = [request(text, 12, temperature=float(n % 2), seed=n) for n, text in enumerate(TEXTS)]
@@ -134,7 +132,9 @@ def test_pieces_of_several_tokens(folder: Path) -> None:
             more = await asyncio.gather(*(draft(engine, request(text, 30)) for text in TEXTS))
         for one, eight in zip(ones, more, strict=True):
             assert "".join(piece.text for piece in eight) == "".join(piece.text for piece in one)
-            assert sum(piece.logprob or 0 for piece in eight) == pytest.approx(sum(p.logprob or 0 for p in one), abs=1e-3)
+            assert sum(piece.logprob or 0 for piece in eight) == pytest.approx(
+                sum(p.logprob or 0 for p in one), abs=1e-3
+            )
             assert [piece.tokens for piece in eight[:-1]] == [1, *[8] * (len(eight) - 2)]
             assert sum(piece.tokens for piece in eight) == len(one)
             assert (eight[-1].finish, eight[0].prompt_tokens) == (one[-1].finish, one[0].prompt_tokens)
