@@ -19,7 +19,7 @@ from agents.engines.base import Capabilities, Setup, room
 from agents.engines.batching import Batch, Row, TextStream, together
 from agents.engines.chat import encode_chat, encode_text
 from agents.engines.models import check_adapter, find_model, is_whole, load_tokenizer, model_context
-from agents.errors import AdapterError, EngineError, QueryTooLong
+from agents.errors import AdapterError, ConfigError, EngineError, QueryTooLong
 from agents.messages import Piece, Request, ScoreRequest, Scores
 
 
@@ -66,6 +66,13 @@ class TransformersEngine:
     _closed: bool = field(default=False, init=False)
     _adapter: Path | None = field(default=None, init=False)
     _wrapped: Any = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch", "stream_interval"):
+            if not isinstance(value := getattr(self, name), int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(
+                    f"agent {self.setup.agent!r}: engine: {name}: {value!r}; it must be a whole number >= 1"
+                )
 
     async def start(self) -> Capabilities:
         """Load the model. Raises ModelNotFound or AdapterError."""
@@ -260,8 +267,8 @@ class TransformersEngine:
         while self._swaps and not self._batch.rows:
             self._swaps.popleft()()
         self._waiting = deque(row for row in self._waiting if not row.cancelled)
-        while self._waiting and (room := self.max_batch - len(self._batch.rows)) > 0 and not self._swaps:
-            joining = next(together([*islice(self._waiting, room)], lambda row: len(row.prompt)))
+        while self._waiting and (places := self.max_batch - len(self._batch.rows)) > 0 and not self._swaps:
+            joining = next(together([*islice(self._waiting, places)], lambda row: len(row.prompt)))
             for _ in joining:
                 self._waiting.popleft()
             try:

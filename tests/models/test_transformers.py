@@ -20,7 +20,7 @@ from agents.engines.batching import TextStream
 from agents.engines.chat import encode_chat
 from agents.engines.models import load_tokenizer
 from agents.engines.transformers import TransformersEngine
-from agents.errors import AdapterError, EngineError, QueryTooLong
+from agents.errors import AdapterError, ConfigError, EngineError, QueryTooLong
 from agents.messages import Message, Piece, Request, ScoreRequest
 from tests.tiny import tiny_model
 
@@ -212,6 +212,12 @@ def test_the_share_of_a_token_is_its_probability(folder: Path) -> None:
         assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / 500)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_batch", 0), ("max_batch", 2.5), ("stream_interval", True)])
+def test_an_option_that_cannot_be(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"'tiny'.*{name}: {value}; it must be a whole number >= 1"):
+        TransformersEngine(Setup("tiny"), **{name: value})  # type: ignore[arg-type]
 
 
 def test_too_long_to_score(folder: Path) -> None:
