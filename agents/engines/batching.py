@@ -7,7 +7,7 @@ last column. Shapes: B rows, T columns, H heads, D head size, V vocabulary.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -65,28 +65,27 @@ class Row:
     interval: int = 1
     tokens: list[int] = field(default_factory=list)
     cancelled: bool = False
-    _held: list[int] = field(default_factory=list)
+    _told: int = 0  # how many of them stand in a piece
     _logprob: float = 0.0
     _random: random.Random | None = None
 
     def take(self, token: int, logprob: float) -> Piece | None:
         """The piece that the next token makes, if any; the last one has ``finish`` set."""
-        first = not self.tokens
         self.tokens.append(token)
-        self._held.append(token)
         self._logprob += logprob
+        held = self.tokens[self._told :]
         finish: Literal["stop", "length"] | None = None
         if token in self.stops:
             finish = "stop"
         elif len(self.tokens) >= self.limit:
             finish = "length"
-        elif not first and len(self._held) < self.interval:
+        elif self._told and len(held) < self.interval:
             return None
-        text = self.text.push(*(self._held[:-1] if finish == "stop" else self._held))
+        text = self.text.push(*(held[:-1] if finish == "stop" else held))
         if finish:
             text += self.text.end()
-        piece = Piece(text, len(self._held), self._logprob, len(self.prompt) if first else 0, finish)
-        self._held, self._logprob = [], 0.0
+        piece = Piece(text, len(held), self._logprob, 0 if self._told else len(self.prompt), finish)
+        self._told, self._logprob = len(self.tokens), 0.0
         return piece
 
     def drawn(self) -> float:
@@ -122,16 +121,12 @@ class Batch:
 
         cache = DynamicCache()
         with torch.inference_mode():
-            prompts, mask = self._padded([row.prompt for row in rows])
-            logits = self._forward(input_ids=prompts, past_key_values=cache, logits_to_keep=1, **_places(mask))
-            pieces = [row.take(*chosen) for row, chosen in zip(rows, self._choose(rows, logits), strict=True)]
-            going = [piece is not None and piece.finish is None for piece in pieces]
-            if any(going):
-                kept = torch.tensor(going, device=mask.device)
-                for layer in cache.layers:
-                    layer.keys, layer.values = layer.keys[kept], layer.values[kept]
-                self._merge(cache, mask[kept])
-                self.rows += [row for row, goes in zip(rows, going, strict=True) if goes]
+            inputs, mask = self._padded([row.prompt for row in rows])
+            pieces = self._written(rows, self._forward(**inputs, past_key_values=cache, logits_to_keep=1))
+            self._merge(cache, mask)
+            going = [True] * len(self.rows) + [_goes_on(piece) for piece in pieces]
+            self.rows = [*self.rows, *rows]
+            self._keep(going)
         _emit(rows, pieces)
 
     def step(self) -> None:
@@ -148,9 +143,8 @@ class Batch:
             logits = self._forward(
                 input_ids=last, attention_mask=self._mask, position_ids=positions, past_key_values=self._cache
             )
-            rows = self.rows
-            pieces = [row.take(*chosen) for row, chosen in zip(rows, self._choose(rows, logits), strict=True)]
-            self._keep([piece is None or piece.finish is None for piece in pieces])
+            rows, pieces = self.rows, self._written(self.rows, logits)
+            self._keep([_goes_on(piece) for piece in pieces])
         _emit(rows, pieces)  # last, so that who has read the end of a draft finds it gone
 
     def logprobs(self, asked: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
@@ -161,20 +155,28 @@ class Batch:
         if not longest:
             return [0.0] * len(asked)
         with torch.inference_mode():
-            tokens, mask = self._padded([[*prompt, *tail] for prompt, tail in asked])
-            out = self._model(input_ids=tokens, use_cache=False, logits_to_keep=longest + 1, **_places(mask))
+            inputs, _ = self._padded([[*prompt, *tail] for prompt, tail in asked])
+            out = self._model(**inputs, use_cache=False, logits_to_keep=longest + 1)
             logprobs = out.logits[:, :-1].float().log_softmax(-1)
-            told = logprobs.gather(2, tokens[:, -longest:, None])[..., 0].tolist()
+            told = logprobs.gather(2, inputs["input_ids"][:, -longest:, None])[..., 0].tolist()
         return [sum(row[longest - len(tail) :]) for row, (_, tail) in zip(told, asked, strict=True)]
 
-    def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[Any, Any]:
-        """Tokens with zeros on their left, and the mask that says which are theirs; both B x T."""
+    def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[dict[str, Any], Any]:
+        """What the model reads, padded on the left, and the mask of what is no padding; all B x T."""
         import torch
 
         width, device = max(map(len, sequences)), self._model.device
         tokens = torch.tensor([[*[0] * (width - len(each)), *each] for each in sequences], device=device)
-        mask = torch.tensor([[0] * (width - len(each)) + [1] * len(each) for each in sequences], device=device)
-        return tokens, mask
+        padding_B1 = torch.tensor([[width - len(each)] for each in sequences], device=device)
+        mask = (torch.arange(width, device=device) >= padding_B1).long()
+        if all(len(each) == width for each in sequences):
+            return {"input_ids": tokens}, mask
+        places = (mask.cumsum(1) - 1).clamp(min=0)
+        return {"input_ids": tokens, "attention_mask": mask, "position_ids": places}, mask
+
+    def _written(self, rows: Sequence[Row], logits_BV: Any) -> list[Piece | None]:
+        """The piece, if any, that each row's next token makes."""
+        return [row.take(*chosen) for row, chosen in zip(rows, self._choose(rows, logits_BV), strict=True)]
 
     def _forward(self, **inputs: Any) -> Any:
         """Logits of the last column, B x V, in float32."""
@@ -234,7 +236,7 @@ def _padded(tensor: Any, width: int, dim: int) -> Any:
     return pad(tensor, (missing, 0) if dim == -1 else (0, 0, missing, 0))
 
 
-def together(items: Sequence[T], tokens: Callable[[T], int]) -> Iterator[list[T]]:
+def together(items: Iterable[T], tokens: Callable[[T], int]) -> Iterator[list[T]]:
     """The items in their order, in groups of at most ``AT_ONCE`` tokens when padded, or of one."""
     group, width = list[T](), 0
     for item in items:
@@ -247,11 +249,8 @@ def together(items: Sequence[T], tokens: Callable[[T], int]) -> Iterator[list[T]
         yield group
 
 
-def _places(mask_BT: Any) -> dict[str, Any]:
-    """What a model must be told where some rows are padded."""
-    if bool(mask_BT.all()):
-        return {}
-    return {"attention_mask": mask_BT, "position_ids": (mask_BT.cumsum(1) - 1).clamp(min=0)}
+def _goes_on(piece: Piece | None) -> bool:
+    return piece is None or piece.finish is None
 
 
 def _drawn(rows: Sequence[Row], logits_BV: Any) -> Any:

@@ -22,6 +22,8 @@ from agents.engines.models import check_adapter, find_model, is_whole, load_toke
 from agents.errors import AdapterError, ConfigError, EngineError, QueryTooLong
 from agents.messages import Piece, Request, ScoreRequest, Scores
 
+_LOADING = threading.Lock()  # transformers first makes weights on a device of the whole process: one thread at a time
+
 
 @dataclass(eq=False)
 class _Asked:
@@ -30,9 +32,6 @@ class _Asked:
     prompt: list[int]
     tail: list[int]
     logprob: Future[float] = field(default_factory=Future)
-
-
-_LOADING = threading.Lock()  # transformers first makes weights on a device of the whole process: one thread at a time
 
 
 @dataclass(eq=False)
@@ -134,7 +133,7 @@ class TransformersEngine:
             return
         if path is not None:
             await asyncio.to_thread(check_adapter, path, self._name)
-        await self._call(partial(self._swap, path), self._swaps)
+        await self._when_idle(partial(self._swap, path))
 
     def running(self) -> int:
         return len(self._waiting) + len(self._batch.rows) if self._thread else 0
@@ -221,19 +220,20 @@ class TransformersEngine:
             raise EngineError(self.setup.agent, "it is not running")
         self._inbox.put(work)
 
-    async def _call(self, work: Callable[[], Any], line: deque[Callable[[], None]] | None = None) -> Any:
-        """What ``work`` returns in the thread; in ``line``, when its turn has come."""
-        done: Future[Any] = Future()
+    async def _when_idle(self, work: Callable[[], None]) -> None:
+        """Do ``work`` in the thread once nothing runs there."""
+        done: Future[None] = Future()
 
         def perform() -> None:
             if done.set_running_or_notify_cancel():
                 try:
-                    done.set_result(work())
+                    work()
+                    done.set_result(None)
                 except Exception as error:
                     done.set_exception(error)
 
-        self._put(perform if line is None else lambda: line.append(perform))
-        return await asyncio.wrap_future(done)
+        self._put(lambda: self._swaps.append(perform))
+        await asyncio.wrap_future(done)
 
     def _work(self, ended: Callable[[], None]) -> None:
         try:
@@ -268,7 +268,7 @@ class TransformersEngine:
             self._swaps.popleft()()
         self._waiting = deque(row for row in self._waiting if not row.cancelled)
         while self._waiting and (places := self.max_batch - len(self._batch.rows)) > 0 and not self._swaps:
-            joining = next(together([*islice(self._waiting, places)], lambda row: len(row.prompt)))
+            joining = next(together(islice(self._waiting, places), lambda row: len(row.prompt)))
             for _ in joining:
                 self._waiting.popleft()
             try:
