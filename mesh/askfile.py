@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -154,6 +155,9 @@ Record: TypeAlias = Callable[[Job, Reply | MeshError], None]
 def ask_all(mesh: Asker, jobs: Iterable[Job], record: Record, concurrency: int = 16, **options: Any) -> None:
     """Ask every job, ``concurrency`` at a time, and ``record`` what comes of each as it comes.
 
+    ``options`` are those of each query; a ``seed`` among them is that of the whole file, from which each question has
+    its own: with one for all, all would draw alike.
+
     A question that fails is recorded with its error. However this ends, replies that have come are recorded
     and what is still being worked on is cancelled.
 
@@ -162,8 +166,11 @@ def ask_all(mesh: Asker, jobs: Iterable[Job], record: Record, concurrency: int =
         MeshClosed: the mesh was taken down.
     """
     waiting: dict[Future[Reply], Job] = {}
+    seed = options.get("seed")
     try:
         for job in jobs:
+            if seed is not None:
+                options["seed"] = zlib.crc32(f"{seed}:{job.id}".encode())
             try:
                 waiting[mesh.submit(prompt(job.question), job.alpha, id=job.id, **options)] = job
             except NotUnderstood as error:
