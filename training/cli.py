@@ -248,7 +248,9 @@ def self_awareness(
     task: Tasks = None,
     limit: Limit = None,
     samples: Annotated[int, typer.Option(help="How often each question is answered.", min=1)] = 10,
+    once: Annotated[int, typer.Option(help="Rows a task beyond --limit, answered only once each.", min=0)] = 0,
     size: Annotated[int | None, typer.Option(help="How many lessons, half of them refusals.", min=2)] = None,
+    target_tokens: Annotated[int | None, typer.Option(help="Of an answer in stage one.", min=1)] = None,
     epochs: Annotated[float | None, typer.Option(help="Of stage one.", min=0)] = None,
     steps: Annotated[int | None, typer.Option(help="Of stage two.", min=1)] = None,
     learning_rates: Annotated[
@@ -276,6 +278,8 @@ def self_awareness(
 
     config = load(pool)
     rows = {part: _rows(part, config, data or (), task or (), limit, seed) for part in ("train", "validation")}
+    more = _rows("train", config, data, task or (), (limit or 0) + once, seed) if data and once else []
+    sampled = set(rows["train"])
     first, second = learning_rates or (None, None)
     usual_size, sft, rl = recipes(config)
     both = {"at_once": at_once, "rank": rank}
@@ -283,11 +287,11 @@ def self_awareness(
     plan = Plan(
         tuple(rows["train"]),
         tuple(rows["validation"]),
-        others=() if data else others(config, seed),
+        others=tuple(row for row in more if row not in sampled) if data else others(config, seed),
         nonsense=() if data else noise(config, rows["train"], seed),
         samples=samples,
         size=size or usual_size,
-        sft=changed(sft, epochs=epochs, learning_rate=first, **both),
+        sft=changed(sft, epochs=epochs, learning_rate=first, target_tokens=target_tokens, **both),
         rl=changed(rl, **{**both, **stage_two, "learning_rate": second}),
         reward=reward,
         reasons=reasons,

@@ -105,6 +105,8 @@ class Job:
         if plan.rl is None:
             return
         recipe = replace(plan.rl, max_tokens=plan.rl.max_tokens or self.config.max_tokens)
+        if recipe.max_tokens < self.config.max_tokens:
+            recipe = replace(recipe, forced=1.0)  # what is cut off cannot be graded
         begun = self._bare() if plan.sft is None else self.out / "sft" / "final"
         steps = recipe.steps * recipe.prompts
         met = choices(self._met(told), steps, plan.alphas, recipe.rehearsal, plan.seed, plan.nonsense)
@@ -112,10 +114,12 @@ class Job:
         rl(begun, met, self.out / "rl", recipe, reward=reward, progress=told, **self._how())
 
     def _met(self, told: _Told) -> list[Experience]:
-        """Its questions, and whether it is right now where it must answer: before stage one that was not quite so."""
+        """Its questions, and whether it is right now where it must answer: before stage one that was not quite so,
+        unless only the beginnings of answers were taught.
+        """
         plan = self.plan
         asked = [*self._experience(), *once(self.out / "samples", plan.others)]
-        if plan.sft is None:
+        if plan.sft is None or plan.sft.target_tokens is not None:
             return asked
         kept = self.out / "begun"
         shutil.rmtree(kept, ignore_errors=True)

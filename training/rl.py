@@ -34,6 +34,9 @@ class RlRecipe:
 
     The answers of ``ahead`` steps are written at once, all by the weights of the first of them: on a GPU many take
     hardly longer than few. Later steps weigh an answer by how much likelier it has become (PPO's ratio).
+
+    Where ``max_tokens`` are fewer than its pool lets it write, drafts are cut off and only tell whether it refuses:
+    ``forced`` is 1 then.
     """
 
     steps: int = 800
@@ -110,7 +113,7 @@ def graded(lessons: Sequence[Lesson], reward: Reward, forced: float = 0.0) -> Ca
         right = lesson.question.answer is not None and grade(text, lesson.question)  # nonsense has no answer
         refused = is_refusal(text, True) is True
         if lesson.alpha is None:
-            return float(right)
+            return float(right if forced < 1 else not refused)
         facts = (refused, lesson.alpha, len(tokens), lesson.competence)
         return forced * reward(Choice(lesson.forced, *facts)) + (1 - forced) * reward(Choice(right, *facts))
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from agents.errors import ConfigError
+from agents.engines.models import load_model
+from agents.errors import ConfigError, MeshError
 
 CHECKPOINTS = 10  # in a run; a worker that dies costs a tenth of it at most
 Progress = Callable[[int, int], None]  # step, all
@@ -29,7 +30,11 @@ def of_trl(*names: str) -> list[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of a newer vLLM than it knows, which it does not use here
         import trl
+        import trl.trainer.utils as utils
 
+        if not torch.cuda.is_available():
+            # else every position is scored, whatever is learnt of it: with a vocabulary of 150,000 half of a step
+            utils._use_triton = lambda device: True  # there it only says whether to leave out what has no label
         return [getattr(trl, name) for name in names]
 
 
@@ -69,11 +74,9 @@ def bare(model: Path, rank: int | None, seed: int) -> Any:
     """The model in a folder, as training wants it: all its weights in float32; with adapters of ``rank`` on every
     linear layer, where there is one. A folder with such adapters is trained further.
     """
-    from transformers import AutoModelForCausalLM
-
     begun = adapted(model)
     dtype = torch.bfloat16 if rank is not None and bfloat16() else torch.float32
-    weights = AutoModelForCausalLM.from_pretrained(begun or model, dtype=dtype)
+    weights = load_model(begun or model, dtype)
     if rank is None:
         return weights
     from peft import LoraConfig, PeftModel, get_peft_model
@@ -156,15 +159,17 @@ def finish(
     model, or adapters of one. ``told`` and ``rows`` tell one run from another.
 
     Raises:
-        ConfigError: ``out`` holds another run.
+        ConfigError: ``out`` holds another run. MeshError: its weights ceased to be numbers.
     """
     from transformers import PrinterCallback, TrainerCallback
     from transformers.trainer_utils import get_last_checkpoint
 
     class Told(TrainerCallback):
-        """Tells of each step."""
+        """Tells of each step; ends a run whose weights are lost, before they are kept."""
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+            if not all(bool(w.isfinite().all()) for w in model.parameters() if w.requires_grad):
+                raise MeshError(f"step {state.global_step}: some weights are no numbers any more")
             if progress is not None:
                 progress(state.global_step, state.max_steps)
 

@@ -18,7 +18,7 @@ from typing import Any
 from agents.engines.base import Capabilities, Setup, room
 from agents.engines.batching import Batch, Row, TextStream, together
 from agents.engines.chat import encode_chat, encode_text
-from agents.engines.models import check_adapter, find_model, is_whole, load_tokenizer, model_context
+from agents.engines.models import check_adapter, find_model, is_whole, load_model, load_tokenizer, model_context
 from agents.errors import AdapterError, ConfigError, EngineError, QueryTooLong
 from agents.messages import Piece, Request, ScoreRequest, Scores
 
@@ -162,7 +162,6 @@ class TransformersEngine:
 
     def _load(self) -> Any:
         import torch
-        from transformers import AutoModelForCausalLM
         from transformers.utils import logging
 
         logging.disable_progress_bar()
@@ -172,7 +171,7 @@ class TransformersEngine:
         self._context = min(self.context or 1 << 60, model_context(self._name))
         device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         dtype = self.dtype if self.dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
-        model = AutoModelForCausalLM.from_pretrained(self._name, dtype=dtype).to(device).eval()
+        model = load_model(self._name, dtype).to(device).eval()
         ends = model.generation_config.eos_token_id
         ends = ends if isinstance(ends, list) else [ends]
         given = os.environ.get("CUDA_VISIBLE_DEVICES") or str(model.device)
@@ -189,10 +188,7 @@ class TransformersEngine:
         self._batch = Batch(self._model if whole is None else whole)  # nothing runs in the old one
 
     def _weights(self, path: Path) -> Any:
-        from transformers import AutoModelForCausalLM
-
-        like = self._model
-        return AutoModelForCausalLM.from_pretrained(path, dtype=like.dtype).to(like.device).eval()
+        return load_model(path, self._model.dtype).to(self._model.device).eval()
 
     def _swap_lora(self, path: Path | None) -> None:
         if path is None and self._wrapped is None:

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 import training.rl
-from agents.engines.models import check_adapter
+from agents.engines.models import check_adapter, load_tokenizer
 from agents.errors import ConfigError
 from mesh import Mesh, MeshError, Reply
 from mesh.config import load
@@ -22,6 +22,7 @@ from training.rewards import Choice, Localized
 from training.rl import RlRecipe, rl
 from training.sample import sample
 from training.sft import SftRecipe, sft
+from training.sft import taught as row_of
 from training.trainer import as_kept
 
 pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("default")]
@@ -170,3 +171,18 @@ def test_rewards_make_it_better_still(learnt: Path, taught: list[Lesson], tmp_pa
     better = rl(learnt, told, tmp_path, recipe, "level", progress=lambda step, _: steps.append(step))
     assert steps == list(range(1, 61))
     assert mean(better) > mean(learnt) + 0.015  # .03 to .05 on other seeds, of which the standard error is .01
+
+
+def test_a_run_whose_weights_are_lost_ends_at_once(taught: list[Lesson], tmp_path: Path) -> None:
+    with pytest.raises(MeshError, match=r"step \d: some weights are no numbers any more"):
+        sft(NANO, taught[:640], tmp_path, SftRecipe(epochs=1.0, learning_rate=1e38), "level")
+    assert not list(tmp_path.glob("*/*.safetensors"))
+
+
+def test_of_long_answers_the_beginning_is_taught() -> None:
+    lesson = Lesson(questions(1, "train", 0)[0], 0.5, "1234567")
+    tokenizer = load_tokenizer(str(NANO))
+    whole, cut = row_of(tokenizer, lesson, "level"), row_of(tokenizer, lesson, "level", 3)
+    before = whole["completion_mask"].count(0)
+    assert tokenizer.decode(whole["input_ids"][before:]) == "1234567" + tokenizer.eos_token
+    assert cut == {"input_ids": whole["input_ids"][: before + 3], "completion_mask": [0] * before + [1] * 3}

@@ -80,6 +80,14 @@ def test_an_answers_worth_is_mostly_that_of_the_one_it_gives_when_it_must() -> N
     assert got == pytest.approx([1.0, 0.8, 0.5**0.5, 0.2, 0.0])
 
 
+def test_where_drafts_are_cut_off_only_refusals_are_told_from_answers() -> None:
+    add = Question("1", "2+3=", "lab/add", None, "5")
+    taught = [Lesson(add, 0.5, "", 0.5, True), Lesson(add, 0.5, "", 0.5, False), Lesson(add, None, "", 0.5, True)]
+    said = ["To fi", REFUSAL, "To fi", REFUSAL, "To fi", REFUSAL]
+    got = graded(taught, Localized(), 1.0)(said, [[1]] * 6, place=[0, 0, 1, 1, 2, 2])
+    assert got == pytest.approx([1.0, 0.5**0.5, 0.0, 0.5**0.5, 1.0, 0.0])
+
+
 def test_what_is_said_to_nonsense_is_never_right() -> None:
     taught = [Lesson(Question("noise", "xqrk 3="), 0.36, "")]
     assert graded(taught, Localized(), 0.8)(["3", REFUSAL], [[1]] * 2, place=[0, 0]) == [0.0, pytest.approx(0.8)]
