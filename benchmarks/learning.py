@@ -1,7 +1,8 @@
 """``mesh bench learning``: how fast values are learnt from feedback, by the test questions one after the other.
 
-From nothing; after an agent joins a pool that has learnt without it; and after one gets worse. Every curve is a mean
-over orders of the questions, and every query is routed before anybody hears what became of it.
+From nothing; after an agent joins a pool that has learnt without it; and after one gets worse. Who joins begins with
+what the pool's entry has learnt, as with that one's ``keep`` for its ``values``; and, to compare, with nothing. Every
+curve is a mean over orders of the questions, and every query is routed before anybody hears what became of it.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ def measure(validation: Outcomes, test: Outcomes, name: str, alpha: float, seed:
     """All that stands under RESULT.
 
     Args:
-        name: the agent that joins, and that gets worse.
+        name: the agent that joins, and that gets worse. So does the dearest one join.
         orders: of the questions, over which curves are means.
     """
-    full = _shape(validation, test)
+    full, dearest = _shape(validation, test), test.agents[int(test.costs.argmax())]
+    joins = {"joins": (name, True), "dearest_joins": (dearest, True), "dearest_joins_with_nothing": (dearest, False)}
     known = _learnt(full, alpha)
     best = walk(test, known, full.topology, alpha)[0]
     return {
@@ -53,7 +55,10 @@ def measure(validation: Outcomes, test: Outcomes, name: str, alpha: float, seed:
         "window": WINDOW,
         "offline": float(best.utility(alpha).mean()),
         "from_nothing": {f"{share:g}": _from_nothing(full, best, alpha, share, seed, orders) for share in (0.1, 1.0)},
-        "joins": {f"{share:g}": _joined(full, name, alpha, share, seed, orders) for share in (0.1, 1.0)},
+        **{
+            key: {f"{share:g}": _joined(full, *who, alpha, share, seed, orders) for share in (0.1, 1.0)}
+            for key, who in joins.items()
+        },
         "worsens": {f"{share:g}": _worse(full, name, alpha, share, seed, orders) for share in (0.1, 1.0)},
     }
 
@@ -105,16 +110,18 @@ def _from_nothing(shape: Shape, best: Routed, alpha: float, share: float, seed: 
     }
 
 
-def _joined(shape: Shape, name: str, alpha: float, share: float, seed: int, orders: int) -> dict[str, Any]:
-    """An agent joins a pool that has learnt without it; the newcomer has learnt nothing either."""
+def _joined(shape: Shape, name: str, told: bool, alpha: float, share: float, seed: int, orders: int) -> dict[str, Any]:
+    """An agent joins a pool that has learnt without it; it is ``told`` what the entry has learnt, or knows nothing."""
     at = shape.test.agents.index(name)
     others = [place for place in range(len(shape.test.agents)) if place != at]
     before = _shape(shape.validation.of(others), shape.test.of(others))
     learnt = _learnt(before, alpha)
     alone = walk(before.test, deepcopy(learnt), before.topology, alpha)[0].utility(alpha)
+    entry = learnt[before.topology.entries()[0]]
+    assert isinstance(entry, Value)
     shares, curves = [], []
     for number, order in enumerate(_orders(len(shape.test), seed, orders)):
-        policies = {**deepcopy(learnt), name: Value()}
+        policies = {**deepcopy(learnt), name: Value(entry.learnt() if told else None)}
         found = _stream(shape, policies, alpha, share, order, number)
         shares.append((found.agent == at).astype(float))
         curves.append(found.utility - alone[order])
@@ -183,9 +190,14 @@ def tables(result: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[s
         for share, each in result["from_nothing"].items()
     ]
     events = [
-        {"": f"{each['agent']} {key}", "feedback": share, "first": each["share"][0], "last": each["share_end"]}
+        {
+            "": f"{each['agent']} {key.replace('_', ' ').removeprefix('dearest ')}",
+            "feedback": share,
+            "first": each["share"][0],
+            "last": each["share_end"],
+        }
         | {"near after": each["share_there"], "gain": each["gain_end"], "gain near after": each["gain_there"]}
-        for key in ("joins", "worsens")
+        for key in ("joins", "dearest_joins", "dearest_joins_with_nothing", "worsens")
         for share, each in result[key].items()
     ]
     return begun, events
@@ -198,12 +210,13 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 3, figsize=(15, 4.2))
+    figure, axes = pyplot.subplots(1, 4, figsize=(19, 4.2))
     for share, found in result["from_nothing"].items():
         xs = (np.arange(len(found["utility"])) + 1) * WINDOW
         axes[0].plot(xs, found["utility"], label=f"feedback on {float(share):.0%}")
     axes[0].plot(xs, found["offline"], "k:", label="learnt offline")
-    for axis, key, what in ((axes[1], "joins", "joins"), (axes[2], "worsens", "gets worse")):
+    events = (("joins", "joins"), ("dearest_joins", "joins"), ("worsens", "gets worse"))
+    for axis, (key, what) in zip(axes[1:], events, strict=True):
         for share, found in result[key].items():
             axis.plot(
                 (np.arange(len(found["share"])) + 1) * WINDOW, found["share"], label=f"feedback on {float(share):.0%}"

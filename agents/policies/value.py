@@ -27,7 +27,8 @@ class Value(Learner):
     learnt from what comes back along the path, as packets learn their way (Q-routing, Boyan and Littman, NIPS 1993):
     ``V <- V + (right - alpha * cost - hop * hops - V) / n``. ``x`` is the sort of query (``cells.cluster``) and the bin
     of this agent's own p; cells with few outcomes borrow from coarser ones. Before there are any, whoever may be asked
-    is believed to be always right, so that everybody is tried (optimism in the face of uncertainty).
+    is believed to be always right, so that everybody is tried (optimism in the face of uncertainty). An agent that
+    joins should get as ``values`` what a neighbour has learnt: else it tries everybody with what others send to it.
 
     Args:
         values: learnt before: a file, or what is in it. None: nothing.

@@ -96,8 +96,11 @@ def test_curves_of_learning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert joined["share_end"] == pytest.approx(1 / 3, abs=0.1)
     assert joined["gain_end"] > 0.05
     assert joined["share_there"] is not None
+    told, untold = (result[key]["1"] for key in ("dearest_joins", "dearest_joins_with_nothing"))
+    assert told["agent"] == untold["agent"] == "large"
+    assert told["share"][0] > untold["share"][0]  # who knows nothing passes on what it was chosen for
     assert result["worsens"]["1"]["share_before"] == pytest.approx(1 / 3, abs=0.06)
-    for rows, count in zip(learning.tables(result), (2, 4), strict=True):
+    for rows, count in zip(learning.tables(result), (2, 8), strict=True):
         assert len(rows) == count
         print_table(rows)
     draw_curves(result, tmp_path / "learning.png")
