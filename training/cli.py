@@ -274,12 +274,11 @@ def self_awareness(
     from mesh.config import load
     from training.driver import train
     from training.jobs import Plan
-    from training.recipes import changed, noise, others, recipes
+    from training.recipes import changed, further, noise, others, recipes
 
     config = load(pool)
     rows = {part: _rows(part, config, data or (), task or (), limit, seed) for part in ("train", "validation")}
-    more = _rows("train", config, data, task or (), (limit or 0) + once, seed) if data and once else []
-    sampled = set(rows["train"])
+    known = _rows("train", config, data or (), task or (), None, seed) if once else ()
     first, second = learning_rates or (None, None)
     usual_size, sft, rl = recipes(config)
     both = {"at_once": at_once, "rank": rank}
@@ -287,7 +286,7 @@ def self_awareness(
     plan = Plan(
         tuple(rows["train"]),
         tuple(rows["validation"]),
-        others=tuple(row for row in more if row not in sampled) if data else others(config, seed),
+        others=further(known, limit, once) if data else others(config, seed),
         nonsense=() if data else noise(config, rows["train"], seed),
         samples=samples,
         size=size or usual_size,

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from agents.errors import ConfigError
 from mesh.config import MeshConfig
 from mesh.questions import Part, Question
+from training.calibrate import of_tasks
 from training.jobs import Plan
 from training.label import SIZE
 from training.nonsense import nonsense
@@ -59,6 +60,14 @@ def others(config: MeshConfig, seed: int) -> tuple[Question, ...]:
     if make is None:
         return ()
     return tuple(q for number in range(OTHERS) for q in make(OWN_ROWS["train"], "train", _other(seed, number)))
+
+
+def further(rows: Sequence[Question], limit: int | None, count: int) -> tuple[Question, ...]:
+    """``count`` more of a task than its first ``limit``; where all are taken already, none."""
+    if limit is None:
+        return ()
+    first = set(of_tasks(rows, limit=limit))
+    return tuple(row for row in of_tasks(rows, limit=limit + count) if row not in first)
 
 
 def noise(config: MeshConfig, questions: Sequence[Question], seed: int) -> tuple[Question, ...]:

@@ -6,8 +6,9 @@ import pytest
 
 from agents.errors import ConfigError
 from mesh.config import load
+from mesh.questions import Question
 from training import recipes
-from training.recipes import changed, others, usual
+from training.recipes import changed, further, others, usual
 from training.sft import SftRecipe
 
 
@@ -45,3 +46,9 @@ def test_the_rate_goes_with_the_inverse_of_the_width() -> None:
 
 def test_what_is_not_told_stays() -> None:
     assert changed(SftRecipe(), epochs=None, batch=8) == SftRecipe(batch=8)
+
+
+def test_of_rows_beyond_the_sampled_ones_as_many_of_each_task() -> None:
+    rows = [Question(f"{task}{number}", "?", task) for number in range(5) for task in ("one", "two")]
+    assert [row.id for row in further(rows, 2, 2)] == ["one2", "one3", "two2", "two3"]
+    assert further(rows, None, 2) == further(rows, 5, 2) == ()
