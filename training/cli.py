@@ -276,12 +276,10 @@ def self_awareness(
     from training.jobs import Plan
     from training.recipes import changed, further, noise, others, recipes
 
-    config = load(pool)
+    config, (first, second) = load(pool), learning_rates or (None, None)
     rows = {part: _rows(part, config, data or (), task or (), limit, seed) for part in ("train", "validation")}
     known = _rows("train", config, data or (), task or (), None, seed) if once else ()
-    first, second = learning_rates or (None, None)
-    usual_size, sft, rl = recipes(config)
-    both = {"at_once": at_once, "rank": rank}
+    (usual_size, sft, rl), both = recipes(config), {"at_once": at_once, "rank": rank}
     stage_two = {"steps": steps, "prompts": prompts, "group": group, "ahead": ahead, "max_tokens": max_tokens}
     plan = Plan(
         tuple(rows["train"]),

@@ -20,6 +20,11 @@ MODELS = {
         "Qwen/Qwen2.5-Coder-0.5B-Instruct": 0.35,
         "Qwen/Qwen2.5-Coder-1.5B-Instruct": 0.9,
     },
+    "small-aware": {
+        "HuggingFaceTB/SmolLM2-135M-Instruct": 0.1,
+        "Qwen/Qwen2.5-Coder-0.5B-Instruct": 0.35,
+        "Qwen/Qwen2.5-Coder-1.5B-Instruct": 0.9,
+    },
     "smollm2": {
         "HuggingFaceTB/SmolLM2-135M-Instruct": 0.1,
         "HuggingFaceTB/SmolLM2-360M-Instruct": 0.25,
