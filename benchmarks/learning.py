@@ -27,6 +27,12 @@ EXPLORE = 0.02  # share of queries that agents spend on trying, as long as they 
 WINDOW = 250  # queries of which a curve shows the mean
 NEAR = 0.95  # of the way to where it ends counts as there
 WORSE = 0.5  # of its right answers are wrong once an agent has got worse
+EVENTS = {
+    "joins": "joins",
+    "dearest_joins": "joins",
+    "dearest_joins_with_nothing": "joins with nothing",
+    "worsens": "gets worse",
+}  # as a result names them, and in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +196,9 @@ def tables(result: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[s
         for share, each in result["from_nothing"].items()
     ]
     events = [
-        {
-            "": f"{each['agent']} {key.replace('_', ' ').removeprefix('dearest ')}",
-            "feedback": share,
-            "first": each["share"][0],
-            "last": each["share_end"],
-        }
+        {"": f"{each['agent']} {what}", "feedback": share, "first": each["share"][0], "last": each["share_end"]}
         | {"near after": each["share_there"], "gain": each["gain_end"], "gain near after": each["gain_there"]}
-        for key in ("joins", "dearest_joins", "dearest_joins_with_nothing", "worsens")
+        for key, what in EVENTS.items()
         for share, each in result[key].items()
     ]
     return begun, events
@@ -215,13 +216,13 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
         xs = (np.arange(len(found["utility"])) + 1) * WINDOW
         axes[0].plot(xs, found["utility"], label=f"feedback on {float(share):.0%}")
     axes[0].plot(xs, found["offline"], "k:", label="learnt offline")
-    events = (("joins", "joins"), ("dearest_joins", "joins"), ("worsens", "gets worse"))
-    for axis, (key, what) in zip(axes[1:], events, strict=True):
+    shown = ("joins", "dearest_joins", "worsens")
+    for axis, key in zip(axes[1:], shown, strict=True):
         for share, found in result[key].items():
             axis.plot(
                 (np.arange(len(found["share"])) + 1) * WINDOW, found["share"], label=f"feedback on {float(share):.0%}"
             )
-        axis.set(title=f"{found['agent']} {what}", ylabel="share of answers", xlabel="queries")
+        axis.set(title=f"{found['agent']} {EVENTS[key]}", ylabel="share of answers", xlabel="queries")
     axes[0].set(title="from nothing", ylabel=f"utility at alpha {result['alpha']:g}", xlabel="queries")
     for axis in axes:
         axis.grid(alpha=0.3)

@@ -276,7 +276,8 @@ def self_awareness(
     from training.jobs import Plan
     from training.recipes import changed, further, noise, others, recipes
 
-    config, (first, second) = load(pool), learning_rates or (None, None)
+    config = load(pool)
+    first, second = learning_rates or (None, None)
     rows = {part: _rows(part, config, data or (), task or (), limit, seed) for part in ("train", "validation")}
     known = _rows("train", config, data or (), task or (), None, seed) if once else ()
     (usual_size, sft, rl), both = recipes(config), {"at_once": at_once, "rank": rank}
@@ -284,7 +285,7 @@ def self_awareness(
     plan = Plan(
         tuple(rows["train"]),
         tuple(rows["validation"]),
-        others=further(known, limit, once) if data else others(config, seed),
+        others=further(known, limit, once) if data or once else others(config, seed),
         nonsense=() if data else noise(config, rows["train"], seed),
         samples=samples,
         size=size or usual_size,
@@ -297,8 +298,7 @@ def self_awareness(
     )
     with _stages() as progress:
         path = train(config, agent or (), plan, out, models_dir, progress)
-    _print_reports(path.parent)
-    Console().print(f"mesh ask --pool {path} QUERY")
+    _print_reports(path)
 
 
 @contextlib.contextmanager
@@ -316,17 +316,18 @@ def _stages() -> Iterator[Callable[[str, str, int, int], None]]:
         yield progress
 
 
-def _print_reports(out: Path) -> None:
+def _print_reports(pool: Path) -> None:
     from training.driver import published
 
     table = Table(title="the answer's probability to be right, told before it is drafted; on held-out rows")
     for column in ("agent", "AUROC", "ECE", "Brier", "right when it must answer"):
         table.add_column(column, justify="left" if column == "agent" else "right")
-    for report in published(out):
+    for report in published(pool.parent):
         meta = report["calibration"]
         figures = [meta[key] for key in ("auroc", "ece", "brier", "accuracy")]
         table.add_row(report["agent"], *("-" if value is None else f"{value:.3f}" for value in figures))
     Console().print(table)
+    Console().print(f"mesh ask --pool {pool} QUERY")
 
 
 @app.command()

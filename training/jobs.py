@@ -101,12 +101,9 @@ class Job:
         sft(self._bare(), taught, self.out / "sft", plan.sft, progress=told, **self._how())
 
     def _rl(self, told: _Told) -> None:
-        plan = self.plan
-        if plan.rl is None:
+        plan, recipe = self.plan, self.rl_recipe
+        if recipe is None:
             return
-        recipe = replace(plan.rl, max_tokens=plan.rl.max_tokens or self.config.max_tokens)
-        if recipe.max_tokens < self.config.max_tokens:
-            recipe = replace(recipe, forced=1.0)  # what is cut off cannot be graded
         begun = self._bare() if plan.sft is None else self.out / "sft" / "final"
         steps = recipe.steps * recipe.prompts
         met = choices(self._met(told), steps, plan.alphas, recipe.rehearsal, plan.seed, plan.nonsense)
@@ -168,6 +165,15 @@ class Job:
         told(1, 1)
 
     @property
+    def rl_recipe(self) -> RlRecipe | None:
+        """Its plan's, with its pool's ``max_tokens`` where that says none; drafts that fewer cut off are not graded."""
+        planned, most = self.plan.rl, self.config.max_tokens
+        if planned is None:
+            return None
+        tokens = planned.max_tokens or most
+        return replace(planned, max_tokens=tokens, forced=planned.forced if tokens >= most else 1.0)
+
+    @property
     def style(self) -> Style:
         """How it is told alpha."""
         return self.plan.style or style_of(self.config)
@@ -216,7 +222,7 @@ class Job:
             "samples": plan.samples,
             "size": plan.size,
             "sft": plan.sft and asdict(plan.sft),
-            "rl": plan.rl and asdict(plan.rl),
+            "rl": self.rl_recipe and asdict(self.rl_recipe),
             "reward": plan.reward,
             "alphas": plan.alphas or "any",
             "style": self.style,

@@ -63,8 +63,10 @@ def others(config: MeshConfig, seed: int) -> tuple[Question, ...]:
 
 
 def further(rows: Sequence[Question], limit: int | None, count: int) -> tuple[Question, ...]:
-    """``count`` more of a task than its first ``limit``; where all are taken already, none."""
+    """``count`` more of a task than its first ``limit``. Raises ConfigError where no limit leaves any."""
     if limit is None:
+        if count:
+            raise ConfigError(f"once: {count} rows beyond --limit, which is not given: every row is sampled already")
         return ()
     first = set(of_tasks(rows, limit=limit))
     return tuple(row for row in of_tasks(rows, limit=limit + count) if row not in first)

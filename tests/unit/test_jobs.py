@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from mesh.config import load
 from training.driver import CANCEL, DRIVER, _pool, cancel, status, train
 from training.jobs import STAGES, Job, Plan
 from training.lab_questions import questions
+from training.rl import RlRecipe
 
 
 def job(out: Path, agent: str = "nano", seed: int = 0) -> Job:
@@ -52,6 +54,16 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
     marked(job(tmp_path)).run("sample")
     with pytest.raises(ConfigError, match=r"holds a run whose data_sha256 is .*choose another folder"):
         job(tmp_path, seed=1).run("sample")
+
+
+@pytest.mark.parametrize(("given", "taken", "forced"), [(None, 24, 0.8), (24, 24, 0.8), (8, 8, 1.0)])
+def test_the_report_has_the_recipe_that_was_taken(tmp_path: Path, given: int | None, taken: int, forced: float) -> None:
+    """The lab writes 24 tokens; of 8 nobody can tell whether the answer would be right."""
+    one = job(tmp_path)
+    one = replace(one, plan=replace(one.plan, rl=RlRecipe(max_tokens=given)))
+    facts = one.facts()["rl"]
+    assert (facts["max_tokens"], facts["forced"]) == (taken, forced)
+    assert replace(one, plan=replace(one.plan, rl=None)).facts()["rl"] is None
 
 
 def test_the_pool_file_has_the_trained_agents_in_their_places(tmp_path: Path) -> None:

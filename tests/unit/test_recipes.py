@@ -51,4 +51,6 @@ def test_what_is_not_told_stays() -> None:
 def test_of_rows_beyond_the_sampled_ones_as_many_of_each_task() -> None:
     rows = [Question(f"{task}{number}", "?", task) for number in range(5) for task in ("one", "two")]
     assert [row.id for row in further(rows, 2, 2)] == ["one2", "one3", "two2", "two3"]
-    assert further(rows, None, 2) == further(rows, 5, 2) == ()
+    assert further(rows, None, 0) == further(rows, 5, 2) == ()
+    with pytest.raises(ConfigError, match="once: 2 rows beyond --limit, which is not given"):
+        further(rows, None, 2)
