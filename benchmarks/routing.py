@@ -33,6 +33,7 @@ from mesh.config import MeshConfig
 from mesh.questions import Question
 from topologies import Topology
 from training.bars import best_bars
+from training.examine import by_the_hundred
 from training.lab_questions import Part
 from training.profiles import Record, drafts, learn_agreement, learn_prior, learn_values
 from training.recipes import OWN_ROWS, others
@@ -93,13 +94,13 @@ def lab_outcomes(
         says = part != "train"  # what agents say of themselves there nobody learns from
         at = tuple(alphas) if says else ()
         place = work / ("longer" if longer and part == "test" else part)
-        recordings[part] = Recording(config, list(asked[part]()), place, at, p_true and says)
-    dearest_first = sorted(config.agents, key=lambda agent: -agent.cost)
+        asking = config if says else by_the_hundred(config)  # nor does anybody learn how many seconds an answer took
+        recordings[part] = Recording(asking, list(asked[part]()), place, at, p_true and says)
     with workers(processes) as recorders:
         jobs = {
             recorders.submit(recording.ask, agent): f"{agent.name}, {len(recording.questions)} {name} questions"
             for name, recording in recordings.items()
-            for agent in dearest_first
+            for agent in sorted(recording.config.agents, key=lambda agent: -agent.cost)
         }
         for done in as_completed(jobs):
             done.result()

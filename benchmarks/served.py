@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from mesh.config import MeshConfig
 
+PORTS = range(20_000, 32_000)  # above those of Ray's workers, below those that systems lend to outgoing connections
+_given: set[int] = set()
+
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        port: int = tried.getsockname()[1]
-        return port
+    """A port that nobody listens on, and that no connection is lent before somebody does: the system itself would give
+    one of those. None is given twice.
+    """
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with contextlib.suppress(OSError), socket.socket() as tried:
+            tried.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 @contextlib.contextmanager

@@ -19,11 +19,12 @@ from agents.plugins import resolve
 from agents.policies import Answer, Decision, Decline, Policy, View
 from mesh.askfile import Replies, ask_all
 from mesh.client import Mesh
-from mesh.config import AgentConfig, MeshConfig, alone
+from mesh.config import AgentConfig, MeshConfig, alone, with_overrides
 from mesh.questions import Question
 from training.grading import grade
 
 ANY = 0.5  # the preference that is told to nobody
+AT_ONCE = 256  # drafts of a small model
 Progress = Callable[[int, int], None]  # done, all
 Told = Callable[[int, Any], None]  # how many more have come; the outcome of one that has come just now
 
@@ -139,6 +140,23 @@ def scoring(config: MeshConfig, agent: AgentConfig, policy: type[Policy]) -> Mes
     """A mesh of this one agent, which reports its raw score and does what ``policy`` says."""
     raw = {**agent.assessor.written(), "calibration": {"kind": "score"}}
     return alone(config, agent, assessor=raw, policy=f"{policy.__module__}:{policy.__name__}")
+
+
+def by_the_hundred(config: MeshConfig) -> MeshConfig:
+    """A pool of models so small that they come with it, each decoding ``AT_ONCE`` drafts together and handing them on
+    whole: the same answers, a third more of them in the same time, and nobody here waits for a first word. Other pools
+    as they are: how many drafts find room is theirs to say.
+    """
+    if config.question_maker is None:
+        return config
+    agents = []
+    for agent in config.agents:
+        settings = agent.model_dump(exclude_unset=True)
+        if agent.engine.kind == "transformers":
+            together = {**agent.engine.written(), "max_batch": AT_ONCE, "stream_interval": AT_ONCE}
+            settings |= {"engine": together, "limits": {**settings.get("limits", {}), "running": AT_ONCE}}
+        agents.append(settings)
+    return with_overrides(config, agents=agents)
 
 
 def agent_limits(config: MeshConfig, agent: AgentConfig) -> int:

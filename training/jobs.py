@@ -19,7 +19,7 @@ from agents.prompts import Style
 from mesh.config import MeshConfig, alone, with_overrides
 from mesh.questions import Question
 from training.calibrate import calibrate
-from training.examine import forced
+from training.examine import by_the_hundred, forced
 from training.label import SIZE, choices, lessons
 from training.rewards import REWARDS
 from training.rl import RlRecipe, rl
@@ -84,7 +84,7 @@ class Job:
 
     def _sample(self, told: _Told) -> None:
         plan = self.plan
-        config = with_overrides(self.config, runtime="local")
+        config = by_the_hundred(with_overrides(self.config, runtime="local"))
         sample(
             config, self.agent, plan.questions, self.out / "samples", self.models_dir, plan.samples, seed=plan.seed,
             progress=told, others=plan.others,
@@ -207,7 +207,7 @@ class Job:
 
     def served(self, version: Path) -> MeshConfig:
         """A mesh of its agent alone, in this process, with a version."""
-        local = with_overrides(self.config, runtime="local")
+        local = by_the_hundred(with_overrides(self.config, runtime="local"))
         return alone(local, local.named(self.agent), **self.serving(version))
 
     def facts(self) -> dict[str, Any]:

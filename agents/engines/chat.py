@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import secrets
@@ -42,6 +43,14 @@ def encode_text(tokenizer: Any, text: str, control: re.Pattern[str] | None = Non
     return [token for part in parts for token in tokenizer.encode(part, add_special_tokens=False)]
 
 
+@functools.lru_cache(maxsize=64)
+def encode_ban(tokenizer: Any, text: str) -> tuple[tuple[int, ...], frozenset[int]]:
+    """Token ids of what may not be said, and those that it may begin with, after a space or none."""
+    whole, spaced = (tuple(encode_text(tokenizer, start + text)) for start in ("", " "))
+    return whole, frozenset((*whole[:1], *spaced[:1]))
+
+
+@functools.lru_cache(maxsize=16)
 def _control_tokens(tokenizer: Any) -> re.Pattern[str] | None:
     """Finds where a control token is spelt, overlapping ones too.
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from agents.engines.base import Capabilities, Setup, room
 from agents.engines.batching import Batch, Row, TextStream, together
-from agents.engines.chat import encode_chat, encode_text
+from agents.engines.chat import encode_ban, encode_chat, encode_text
 from agents.engines.models import check_adapter, find_model, is_whole, load_model, load_tokenizer, model_context
 from agents.errors import AdapterError, ConfigError, EngineError, QueryTooLong
 from agents.messages import Piece, Request, ScoreRequest, Scores
@@ -99,10 +99,9 @@ class TransformersEngine:
         row = Row(prompt, limit, self._stops, TextStream(self._tokenizer), _to(loop, pieces.put_nowait))
         row.temperature, row.seed, row.interval = request.temperature, request.seed, self.stream_interval
         if request.ban:
-            row.banned = encode_text(self._tokenizer, request.ban)
+            row.banned, first = encode_ban(self._tokenizer, request.ban)
             if not request.continued:
-                starts = (encode_text(self._tokenizer, start + request.ban) for start in ("", " "))
-                row.never_first = self._stops.union(*(tokens[:1] for tokens in starts))
+                row.never_first = self._stops | first
         self._put(lambda: self._waiting.append(row))
         try:
             while True:

@@ -13,8 +13,9 @@ import training.rl
 from agents.engines.models import check_adapter, load_tokenizer
 from agents.errors import ConfigError
 from mesh import Mesh, MeshError, Reply
-from mesh.config import load
+from mesh.config import load, with_overrides
 from mesh.questions import Question
+from training.examine import agent_limits, by_the_hundred
 from training.grading import is_right
 from training.lab_questions import questions
 from training.label import Lesson, lessons
@@ -39,6 +40,20 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> list[Lesson]:
 @pytest.fixture(scope="module")
 def learnt(taught: list[Lesson], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sft(NANO, taught, tmp_path_factory.mktemp("sft"), SftRecipe(epochs=2.0), "level")
+
+
+def test_drafts_by_the_hundred_are_the_same(tmp_path: Path) -> None:
+    """Whoever is examined or sampled decodes more together than a pool serves; other pools are left as they are."""
+    usual, rows = with_overrides(load("lab"), runtime="local"), questions(60, "train", 32)
+    hurried = by_the_hundred(usual)
+    nano = hurried.named("nano")
+    assert nano.engine.options["max_batch"] > 64
+    assert agent_limits(hurried, nano) > 64
+    each = [sample(config, "nano", rows, tmp_path / str(at), samples=2) for at, config in enumerate((usual, hurried))]
+    assert each[0] == each[1]
+    assert any(one.answers[0] != one.answers[1] for one in each[0])
+    small = load("small")
+    assert by_the_hundred(small) == small
 
 
 def asked(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import socket
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,7 @@ from agents.errors import MeshError
 from benchmarks import faults, serving, serving_model, streams
 from benchmarks.faults import Try
 from benchmarks.http_load import Load, Lost, Timing, in_turns, load, quantiles
+from benchmarks.served import free_port
 from mesh.ingress.ending import LOST
 from tests import fake_openai
 from tests.fake_openai import endpoint, streaming
@@ -219,3 +222,13 @@ def test_streams_are_open_from_their_first_token_to_their_end() -> None:
     assert told["ttft_ms"]["p50"] == 1000.0
     assert told["peak_mib"] == {"client": 90.0}
     assert streams.figures(ended[-1:], 5.0, {})["ttft_ms"] is None
+
+
+def test_a_port_is_given_once_and_is_none_that_the_system_lends() -> None:
+    given = [free_port() for _ in range(200)]
+    lent = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first = int(lent.read_text().split()[0]) if lent.exists() else 32_768
+    assert len(set(given)) == 200
+    assert max(given) < first
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", given[0]))
