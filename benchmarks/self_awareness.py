@@ -24,7 +24,7 @@ from benchmarks.parallel import workers
 from mesh.config import AgentConfig, MeshConfig, alone, load, with_overrides
 from mesh.questions import Question
 from training.calibrate import fitted
-from training.examine import Exam, examine, forced
+from training.examine import Exam, by_the_hundred, examine, forced
 from training.recipes import OWN_ROWS, others
 from training.sample import sample
 
@@ -90,7 +90,7 @@ def measure(
 
 
 def _one(pool: str, name: str, count: int, seed: int, work: Path) -> Seen:
-    config = with_overrides(load(pool), runtime="local")
+    config = by_the_hundred(with_overrides(load(pool), runtime="local"))
     make = config.question_maker
     assert make is not None
     asked = make(count, "test", seed)

@@ -72,7 +72,7 @@ def train(
         task = ray.remote(max_calls=1)(_stage).options(num_cpus=plan.threads, num_gpus=gpus, max_retries=RETRIES)
         waiting[task.remote(jobs[name], STAGES[number], gpus > 0)] = (name, number)
 
-    for agent in chosen:
+    for agent in sorted(chosen, key=lambda agent: -agent.cost):  # the dearest take longest
         submit(agent.name, 0)
     try:
         while waiting:

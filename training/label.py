@@ -18,6 +18,7 @@ from training.sample import Experience
 SIZE = 10_000
 REHEARSAL = 0.5
 NONSENSE = 0.1
+ONCE = 0.75  # of the lessons, where more questions were answered once than several times
 TRIES = 100  # draws for each lesson, before too few of one kind are taken for what there is
 _ROUNDING = 1e-9  # 0.3 of right answers are not below 1 - 0.7
 
@@ -72,7 +73,7 @@ def lessons(
             anew what it can not do, at the expense of what it can.)
         reasons: have refusals say what is asked and how hard it is, in the words of models that are told alpha so.
         others: more questions, each answered once. Half of the rehearsals are of these: the same few would be learnt
-            by heart; and where no reasons are to be given half of the lessons, see ``_of_one_answer``.
+            by heart; and where no reasons are to be given ``ONCE`` of the lessons, see ``_of_one_answer``.
         nonsense: questions to refuse at any preference, in ``NONSENSE`` times as many lessons more.
 
     Raises:
@@ -81,7 +82,7 @@ def lessons(
     rng = random.Random(f"lessons:{seed}")
     kinds: dict[bool, list[Lesson]] = {True: [], False: []}
     once = others if reasons is None else ()
-    each = size // 4 if once else size // 2
+    each = round(size * (1 - ONCE)) // 2 if once else size // 2
     for _ in range(TRIES * size if experience else 0):
         one, alpha = rng.choice(experience), _preference(alphas, rng)
         refuse = should_refuse(one.competence, alpha)
@@ -96,7 +97,7 @@ def lessons(
         raise ConfigError(f"experience: of {len(experience)} questions there is none that the agent should {what}")
     drawn = kinds[True][:fewest] + kinds[False][:fewest]
     if once:
-        drawn += _of_one_answer(once, len(drawn), alphas, rng)
+        drawn += _of_one_answer(once, round(len(drawn) * ONCE / (1 - ONCE)), alphas, rng)
     able, more = (
         [Lesson(one.question, None, one.answer, one.competence, True) for one in ones if one.forced]
         for ones in (experience, others)
