@@ -21,19 +21,25 @@ class Knn:
         self._features, good = ngrams(), np.asarray(right, dtype=float)
         rows = self._features.fit_transform(texts(questions))
         last = np.arange(len(good)) % 5 == 0
-        tried = {k: _loss(_mean(rows[~last], good[~last], rows[last], k), good[last]) for k in NEIGHBOURS}
+        near = _nearest(rows[~last], rows[last], max(NEIGHBOURS))
+        tried = {k: _loss(_mean(good[~last], near[:, :k]), good[last]) for k in NEIGHBOURS}
         self._rows, self._right, self._k = rows, good, min(tried, key=lambda k: tried[k])
 
     def predict(self, questions: Sequence[Question]) -> np.ndarray[Any, Any]:
         """See ``Judge``."""
-        return _mean(self._rows, self._right, self._features.transform(texts(questions)), self._k)
+        return _mean(self._right, _nearest(self._rows, self._features.transform(texts(questions)), self._k))
 
 
-def _mean(rows: Any, right: np.ndarray[Any, Any], asked: Any, k: int) -> np.ndarray[Any, Any]:
+def _nearest(rows: Any, asked: Any, k: int) -> np.ndarray[Any, Any]:
+    """Places of the ``k`` rows nearest to each of ``asked``, the nearest first; (Q, k)."""
     from sklearn.neighbors import NearestNeighbors
 
-    near = NearestNeighbors(n_neighbors=min(k, len(right)), metric="cosine").fit(rows)
-    places = near.kneighbors(asked, return_distance=False)
+    near = NearestNeighbors(n_neighbors=min(k, rows.shape[0]), metric="cosine").fit(rows)
+    places: np.ndarray[Any, Any] = near.kneighbors(asked, return_distance=False)
+    return places
+
+
+def _mean(right: np.ndarray[Any, Any], places: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     found: np.ndarray[Any, Any] = (right[places].sum(axis=1) + 1) / (places.shape[1] + 2)
     return found
 
