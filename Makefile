@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 GPU    := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
 
+# Tests that share nothing run side by side, a file at a time; real Ray and real models take the machine for themselves.
+ASIDE := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile
+
 # The tests of the web page take a Chromium that is there, else Playwright's, else (root on Debian) the package.
 BROWSER := [ -n "$$(which chromium chromium-browser google-chrome)" ] || $(BIN)/playwright install --only-shell chromium \
 	|| { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y chromium; } \
@@ -35,11 +38,13 @@ demo: setup  ## see it work: five tiny real models on Ray answer 200 questions a
 
 test: setup  ## lint, types, and all tests but the slow ones (real Ray, a real model on vLLM)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	$(BIN)/pytest -m "not slow"
+	$(ASIDE) -m "not ray and not models and not slow"
+	$(BIN)/pytest -m "(ray or models) and not slow"
 
 test-all: setup  ## the slow tests too
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	$(BIN)/pytest
+	$(ASIDE) -m "not ray and not models"
+	$(BIN)/pytest -m "ray or models"
 
 lint: setup  ## check and format
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
