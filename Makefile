@@ -36,15 +36,13 @@ endif
 demo: setup  ## see it work: five tiny real models on Ray answer 200 questions at three alphas
 	$(BIN)/mesh demo
 
+test: AND := and not slow
 test: setup  ## lint, types, and all tests but the slow ones (real Ray, a real model on vLLM)
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	$(ASIDE) -m "not ray and not models and not slow"
-	$(BIN)/pytest -m "(ray or models) and not slow"
-
 test-all: setup  ## the slow tests too
+test test-all:
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	$(ASIDE) -m "not ray and not models"
-	$(BIN)/pytest -m "ray or models"
+	$(ASIDE) -m "not ray and not models $(AND)"
+	$(BIN)/pytest -m "(ray or models) $(AND)"
 
 lint: setup  ## check and format
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy

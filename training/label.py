@@ -82,7 +82,8 @@ def lessons(
     rng = random.Random(f"lessons:{seed}")
     kinds: dict[bool, list[Lesson]] = {True: [], False: []}
     once = others if reasons is None else ()
-    each = round(size * (1 - ONCE)) // 2 if once else size // 2
+    share = ONCE if once else 0.0
+    each = round(size * (1 - share)) // 2
     for _ in range(TRIES * size if experience else 0):
         one, alpha = rng.choice(experience), _preference(alphas, rng)
         refuse = should_refuse(one.competence, alpha)
@@ -96,8 +97,7 @@ def lessons(
         what = "refuse" if not kinds[True] else "answer"
         raise ConfigError(f"experience: of {len(experience)} questions there is none that the agent should {what}")
     drawn = kinds[True][:fewest] + kinds[False][:fewest]
-    if once:
-        drawn += _of_one_answer(once, round(len(drawn) * ONCE / (1 - ONCE)), alphas, rng)
+    drawn += _of_one_answer(once, round(len(drawn) * share / (1 - share)), alphas, rng)
     able, more = (
         [Lesson(one.question, None, one.answer, one.competence, True) for one in ones if one.forced]
         for ones in (experience, others)

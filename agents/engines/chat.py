@@ -50,7 +50,7 @@ def encode_ban(tokenizer: Any, text: str) -> tuple[tuple[int, ...], frozenset[in
     return whole, frozenset((*whole[:1], *spaced[:1]))
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=16)  # an engine's tokenizer gets no more tokens
 def _control_tokens(tokenizer: Any) -> re.Pattern[str] | None:
     """Finds where a control token is spelt, overlapping ones too.
 

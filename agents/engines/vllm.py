@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.engines.base import Capabilities, Setup, room
-from agents.engines.chat import encode_chat, encode_text
+from agents.engines.chat import encode_ban, encode_chat, encode_text
 from agents.engines.guard import Guard
 from agents.engines.models import check_adapter, find_model, is_whole, load_tokenizer, model_context
 from agents.errors import AdapterError, ConfigError, EngineError, QueryTooLong
@@ -310,9 +310,7 @@ class VllmEngine:
         params.bad_words = [request.ban]
         if not request.continued:
             params.min_tokens = 1
-            params.all_stop_token_ids.update(
-                encode_text(self._tokenizer, start + request.ban)[0] for start in ("", " ")
-            )
+            params.all_stop_token_ids.update(encode_ban(self._tokenizer, request.ban)[1])
 
     async def _forced(self, prompt: list[int], begun: tuple[int, ...], token: int) -> float:
         """Log-probability of ``token`` after the prompt and what is begun, before any masking or temperature."""
