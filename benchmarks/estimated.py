@@ -13,8 +13,8 @@ import numpy as np
 from agents.policies import Reliability, Reservation
 from agents.profile import Profile, mixed
 from benchmarks.baselines.base import Embedding
-from benchmarks.outcomes import Floats, Outcomes
-from benchmarks.routing import Method, learnt, profiles, tried
+from benchmarks.ours import learnt, profiles, tried
+from benchmarks.outcomes import Floats, Method, Outcomes
 from benchmarks.walking import Way
 from mesh.questions import Question
 from topologies import Cascade, Mesh, Topology

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.ours import chosen, keep_profiles, tried, ways
 from benchmarks.results import folder, publish, working
-from benchmarks.routing import ALPHAS, baselines, chosen, keep_profiles, lab_outcomes, report, tried, ways
+from benchmarks.routing import ALPHAS, baselines, lab_outcomes, report
 from benchmarks.routing_figures import draw, table
 from mesh.config import load
 from mesh.query import check_alpha
@@ -41,13 +42,13 @@ def run(
     with working(work) as place:
         train, validation, test = lab_outcomes(config, count, seed, alphas, place, say, processes, longer=longer)
     topology = config.build_topology()
-    mine = ways(train, validation, topology, alphas)
-    known = tried(mine, validation, topology, alphas)
+    mine = ways(train, validation, topology, alphas, processes)
+    known = tried(mine, validation, topology, alphas, processes)
     best = chosen(known, False), chosen(known, True)
     if told is not None:
         keep_profiles(mine[best[1]].profiles or {}, told)
     methods = [
-        *tried(mine, test, topology, alphas),
+        *tried(mine, test, topology, alphas, processes),
         *baselines(train, validation, test, alphas, seed, names, say, processes),
     ]
     found = report(methods, mine, best, test, topology, alphas, seed)

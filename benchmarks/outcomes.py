@@ -147,6 +147,19 @@ class Routed:
         return self.right - alpha * spent
 
 
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One way to route, and what became of the test questions at each alpha."""
+
+    name: str
+    ours: bool
+    found: Mapping[float, Routed]
+
+    def points(self) -> list[tuple[float, float]]:
+        """Mean cost and accuracy at each alpha."""
+        return [(float(each.cost.mean()), float(each.right.mean())) for each in self.found.values()]
+
+
 def routed(outcomes: Outcomes, chosen: Sequence[int] | Ints, asked: Asked) -> Routed:
     """Hold a router's choices to what was recorded. Whoever answers has drafted, if not before."""
     agent = np.asarray(chosen)

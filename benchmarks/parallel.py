@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
-from typing import Any
+from typing import Any, TypeVar
 
+Key, Found = TypeVar("Key"), TypeVar("Found")
+
+_GIVEN: list[Callable[[Any], Any]] = []  # in a process of ``spread``: what it works out
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # what torch, scikit-learn and numpy go by
 
 
@@ -37,6 +40,24 @@ def workers(
         for name, before in usual.items():
             if before is None:
                 del os.environ[name]
+
+
+def spread(one: Callable[[Key], Found], keys: Iterable[Key], processes: int) -> Iterator[Found]:
+    """``one`` of each key, in their order, worked out in processes; what it holds is sent but once to each of them."""
+    if processes == 1:
+        yield from map(one, keys)
+        return
+    with workers(processes, _give, one) as found:
+        yield from found.map(_of, keys)
+
+
+def _give(one: Callable[[Any], Any]) -> None:
+    _GIVEN.append(one)
+
+
+def _of(key: Any) -> Any:
+    (one,) = _GIVEN
+    return one(key)
 
 
 def _begin(begin: Callable[..., None] | None, *given: Any) -> None:

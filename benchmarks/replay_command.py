@@ -11,20 +11,10 @@ from typing import Any
 from agents.errors import ConfigError
 from benchmarks.baselines import BASELINES
 from benchmarks.estimated import LABEL, Ours, estimated, ours
-from benchmarks.outcomes import Outcomes
+from benchmarks.ours import chosen, keep_profiles, priors, ways
+from benchmarks.outcomes import Method, Outcomes
 from benchmarks.replay import PREFIX, Replay, load
-from benchmarks.routing import (
-    ALPHAS,
-    Method,
-    baselines,
-    chosen,
-    decomposed,
-    figures,
-    keep_profiles,
-    planes,
-    priors,
-    ways,
-)
+from benchmarks.routing import ALPHAS, baselines, decomposed, figures, planes
 from mesh.query import check_alpha
 from topologies import Mesh
 from training.scores import interval, resampled

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import as_completed
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,13 @@ from typing import Any
 import numpy as np
 
 from agents.errors import ConfigError
-from agents.offers import Offer, comes_to
-from agents.policies import Bar, Policy, RefusalPolicy, Reliability, Reservation
-from agents.profile import Profile
 from benchmarks.baselines import BASELINES
 from benchmarks.experiments import comings_and_goings, easy_and_hard, shares
 from benchmarks.frontier import aiq, cost_save, pareto_dist, perf_gain
 from benchmarks.missing import missing, sureness
-from benchmarks.outcomes import Asked, Floats, Outcomes, Routed, routed
-from benchmarks.parallel import workers
+from benchmarks.ours import middle
+from benchmarks.outcomes import Asked, Floats, Method, Outcomes, Routed, routed
+from benchmarks.parallel import spread, workers
 from benchmarks.recording import Recording
 from benchmarks.unseen import LONGER
 from benchmarks.unseen import questions as unseen
@@ -32,33 +29,14 @@ from benchmarks.walking import Way, walk
 from mesh.config import MeshConfig
 from mesh.questions import Question
 from topologies import Topology
-from training.bars import best_bars
 from training.examine import by_the_hundred
 from training.lab_questions import Part
-from training.profiles import Record, drafts, learn_agreement, learn_prior, learn_values
 from training.recipes import OWN_ROWS, others
 from training.scores import interval, resampled
-from training.threshold import GAMMAS
 
 ALPHAS = (0.2, 0.5, 0.8)
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 VALIDATION = 4000
-GRID = tuple(round(0.1 * step, 1) for step in range(11))  # alphas at which agents tell what it is worth to ask them
-_GIVEN: list[Callable[[str], Any]] = []  # in a process that fits baselines: how. What they learn from comes but once
-KINDS = ("looks", "drafts", "both")  # what agents know of themselves: before they draft, of their drafts
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """One way to route, and what became of the test questions at each alpha."""
-
-    name: str
-    ours: bool
-    found: Mapping[float, Routed]
-
-    def points(self) -> list[tuple[float, float]]:
-        """Mean cost and accuracy at each alpha."""
-        return [(float(each.cost.mean()), float(each.right.mean())) for each in self.found.values()]
 
 
 def lab_outcomes(
@@ -119,146 +97,30 @@ def baselines(
     processes: int = 1,
 ) -> list[Method]:
     """All baselines, or those named, so many at a time; one that cannot be had of these outcomes is left out."""
+    methods, asked = [], names or tuple(BASELINES)
     one = partial(_baseline, train, validation, test, tuple(alphas), seed)
-    if processes == 1:
-        return [method for name in names or BASELINES if (method := _told(name, partial(one, name), done))]
-    with workers(processes, _give, one) as fitters:
-        jobs = {name: fitters.submit(_fitted, name) for name in names or BASELINES}
-        return [method for name, job in jobs.items() if (method := _told(name, job.result, done))]
+    for name, found in zip(asked, spread(one, asked, processes), strict=True):
+        if isinstance(found, ConfigError):
+            done(f"{name}, left out: {found}")
+        else:
+            done(name)
+            methods.append(found)
+    return methods
 
 
 def _baseline(
     train: Outcomes, validation: Outcomes, test: Outcomes, alphas: Sequence[float], seed: int, name: str
-) -> Method:
+) -> Method | ConfigError:
+    """What becomes of the test questions; an error where it needs what was not recorded."""
     router, found = BASELINES[name](), {}
-    router.fit(train, validation, seed)
+    try:
+        router.fit(train, validation, seed)
+    except ConfigError as error:
+        return error
     for alpha in alphas:
         asked = Asked(test)
         found[alpha] = routed(test, router.route(asked, alpha), asked)
     return Method(name, False, found)
-
-
-def _told(name: str, one: Callable[[], Method], done: Callable[[str], None]) -> Method | None:
-    try:
-        method = one()
-    except ConfigError as error:  # it needs what was not recorded
-        done(f"{name}, left out: {error}")
-        return None
-    done(name)
-    return method
-
-
-def _give(one: Callable[[str], Method]) -> None:
-    _GIVEN.append(one)
-
-
-def _fitted(name: str) -> Method:
-    (one,) = _GIVEN
-    return one(name)
-
-
-def ways(train: Outcomes, validation: Outcomes, topology: Topology, alphas: Sequence[float]) -> dict[str, Way]:
-    """Our ways: the paper's rule, with its gamma and with others; bars that are learnt; and routing by what agents tell
-    of themselves, where they look before they draft, judge their drafts, or both. ``-full`` ones are learnt for the
-    price of all work, others for that of the answer.
-    """
-    found = {f"mesh-reliability-{gamma:g}": Way(_alike(validation, Reliability(gamma))) for gamma in GAMMAS}
-    begun = priors(train, validation)
-    for full, end in ((False, ""), (True, "-full")):
-        found[f"mesh-bar{end}"] = Way(learnt(validation, topology, alphas, full))
-        for kind in KINDS:
-            told = profiles(begun, validation, alphas, full, kind)
-            found[f"mesh-reservation-{kind}{end}"] = Way(_alike(validation, Reservation()), told)
-    return found
-
-
-def tried(found: Mapping[str, Way], outcomes: Outcomes, topology: Topology, alphas: Sequence[float]) -> list[Method]:
-    """What becomes of questions on each way."""
-    return [
-        Method(name, True, {a: walk(outcomes, way.policies, topology, a, way.profiles)[0] for a in alphas})
-        for name, way in found.items()
-    ]
-
-
-def priors(train: Outcomes, validation: Outcomes) -> dict[str, Profile]:
-    """How likely each agent is right by a question's text; it learns that from its own answers."""
-    both = [(tuple(question.text for question in rows.questions), rows.right) for rows in (train, validation)]
-    return {
-        name: learn_prior(*(Record(texts, right[at]) for texts, right in both)) for at, name in enumerate(train.agents)
-    }
-
-
-def profiles(
-    begun: Mapping[str, Profile], validation: Outcomes, alphas: Sequence[float], full: bool, kind: str
-) -> dict[str, Profile]:
-    """Each agent's profile, by what it saw of itself on the validation questions."""
-    texts, names = tuple(question.text for question in validation.questions), validation.agents
-    beliefs, looks = validation.beliefs[middle(alphas)], validation.looks
-    assert looks is not None
-    found, offers = {}, {}
-    for at, name in enumerate(names):
-        may_look = kind != "drafts" and not np.isnan(looks[at]).any()
-        record = Record(
-            texts,
-            validation.right[at],
-            beliefs[at] if may_look else None,
-            validation.signals["likelihood"][at] if kind != "looks" else None,
-            looks[at] if may_look else None,
-            validation.work[at],
-        )
-        cost = float(validation.costs[at])
-        found[name] = learn_values(begun[name], record, cost, sorted({*GRID, *alphas}), full)
-        sure = drafts(found[name], record)
-        said = map(comes_to, validation.texts[at])
-        offers[name] = [Offer(name, p, said=text) for p, text in zip(sure, said, strict=True)]
-    if not all(any(texts) for texts in validation.texts):
-        return found
-    for at, name in enumerate(names):
-        others = [offers[each] for each in names if each != name]
-        found[name] = learn_agreement(found[name], validation.right[at], offers[name], others)
-    return found
-
-
-def keep_profiles(told: Mapping[str, Profile], folder: Path) -> None:
-    """Write each agent's into ``folder/AGENT.json``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, profile in told.items():
-        (folder / f"{name}.json").write_bytes(profile.written())
-
-
-def _alike(outcomes: Outcomes, policy: Policy) -> dict[str, Policy]:
-    return dict.fromkeys(outcomes.agents, policy)
-
-
-def learnt(validation: Outcomes, topology: Topology, alphas: Sequence[float], full: bool) -> dict[str, Policy]:
-    """Each agent's bars, for the line in which a question that nobody answers walks through the topology."""
-    line = walked(validation, topology)
-    bars: dict[int, dict[float, float]] = {agent: {} for agent in line}
-    assert validation.looks is not None
-    passing = np.where(np.isnan(validation.looks), validation.work, validation.looks)[line]
-    spent = (validation.work + np.nan_to_num(validation.looks))[line] if full else validation.costs[line, None]
-    for alpha in sorted(alphas):
-        worth = validation.right[line] - alpha * spent
-        found, _ = best_bars(validation.beliefs[alpha][line], worth, alpha * passing * full)
-        for agent, bar in zip(line, found, strict=True):
-            bars[agent][alpha] = float(bar)
-    return {validation.agents[agent]: Bar(bars[agent]) for agent in line}
-
-
-def walked(outcomes: Outcomes, topology: Topology) -> list[int]:
-    """The agents that a question meets which all of them refuse, in order."""
-    one = replace(outcomes.at(np.array([0])), beliefs={0.5: np.full((len(outcomes.agents), 1), np.nan)})
-    _, (path,) = walk(one, dict.fromkeys(outcomes.agents, RefusalPolicy()), topology, 0.5)
-    return list(path)
-
-
-def chosen(found: Sequence[Method], full: bool) -> str:
-    """The way with the highest mean utility on the rows it was tried on, by cost or by full cost."""
-
-    def worth(method: Method) -> float:
-        return float(np.mean([each.utility(alpha, full).mean() for alpha, each in method.found.items()]))
-
-    return max(found, key=worth).name
 
 
 def report(
@@ -356,11 +218,6 @@ def changes(way: Way, test: Outcomes, topology: Topology, alphas: Sequence[float
     if len(test.agents) < 5:
         return []
     return comings_and_goings(test, way, names[1::-1], names[2], alpha)
-
-
-def middle(alphas: Sequence[float]) -> float:
-    """That nearest to a half."""
-    return min(alphas, key=lambda alpha: abs(alpha - 0.5))
 
 
 def planes(methods: Sequence[Method], test: Outcomes) -> dict[str, dict[str, float | None]]:

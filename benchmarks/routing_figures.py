@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.frontier import hull
-from benchmarks.outcomes import Outcomes
-from benchmarks.routing import Method
+from benchmarks.outcomes import Method, Outcomes
 
 SHOWN = 8  # baselines in a plot, the best of them: more cannot be told apart
 

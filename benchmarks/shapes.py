@@ -25,11 +25,12 @@ from agents.policies.value import ALPHAS as GRID
 from agents.policies.value import Value
 from agents.profile import Profile
 from benchmarks.missing import missing
+from benchmarks.ours import walked
 from benchmarks.outcomes import Floats, Outcomes, Routed
 from benchmarks.parallel import workers
 from benchmarks.rehearsal import rehearsed
 from benchmarks.results import working
-from benchmarks.routing import ALPHAS, lab_outcomes, walked
+from benchmarks.routing import ALPHAS, lab_outcomes
 from benchmarks.walking import walk
 from mesh.config import MeshConfig, load
 from mesh.terminal import say

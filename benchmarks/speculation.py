@@ -23,9 +23,9 @@ from agents.messages import Card, Message, Piece, Query, Reply, Request, ScoreRe
 from agents.node import Settings
 from agents.profile import Profile
 from agents.spec import AgentSpec
+from benchmarks.ours import priors, profiles
 from benchmarks.outcomes import TOOK, Outcomes
 from benchmarks.replay import load
-from benchmarks.routing import priors, profiles
 from benchmarks.shapes import published, recorded
 from mesh.config import MeshConfig
 from mesh.runtimes.sim import Simulation

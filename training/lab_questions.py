@@ -40,10 +40,10 @@ def questions(count: int, part: Part = "test", seed: int = 0) -> list[Question]:
         rng.shuffle(cells)
         for task, level in cells[: count - len(found)]:
             for _ in range(TRIES):
-                question = _question(rng, task, level)
-                kept = len(question.id) > SHORT or rng.random() < SHARES[part]  # else most would be short ones
-                if kept and question.id not in found and belongs(question.id, part):
-                    found[question.id] = question
+                text, answer = TASKS[task](rng, level)
+                kept = len(text) > SHORT or rng.random() < SHARES[part]  # else most would be short ones
+                if kept and text not in found and belongs(text, part):
+                    found[text] = _question(task, text, answer)
                     break
     return list(found.values())
 
@@ -57,9 +57,9 @@ def stream(part: Part, seed: int = 0, weights: Mapping[str, float] | None = None
     shares = [weights.get(name, 0.0) for name in names] if weights else [1.0] * len(names)
     while True:
         (task,) = rng.choices(names, shares)
-        question = _question(rng, task, rng.randrange(LEVELS))
-        if belongs(question.id, part):
-            yield question
+        text, answer = TASKS[task](rng, rng.randrange(LEVELS))
+        if belongs(text, part):
+            yield _question(task, text, answer)
 
 
 def belongs(text: str, part: Part) -> bool:
@@ -76,15 +76,23 @@ def belongs(text: str, part: Part) -> bool:
     raise AssertionError(f"the shares sum to {begin}, not to 1")
 
 
-def _question(rng: random.Random, task: str, level: int) -> Question:
-    text, answer = TASKS[task](rng, level)
+def _question(task: str, text: str, answer: str) -> Question:
     return Question(text, text, f"lab/{task}", None, answer)
 
 
 def _number(rng: random.Random, most_digits: int) -> int:
     """A number of up to so many digits, each length as likely."""
-    size = rng.randint(1, most_digits)
-    return rng.randrange(10 ** (size - 1) if size > 1 else 0, 10**size)
+    size = 1 + _below(rng, most_digits)
+    least = 10 ** (size - 1) if size > 1 else 0
+    return least + _below(rng, 10**size - least)
+
+
+def _below(rng: random.Random, end: int) -> int:
+    """The number that ``rng.randrange(end)`` gives, drawn as that draws it and sooner."""
+    bits = end.bit_length()
+    while (drawn := rng.getrandbits(bits)) >= end:
+        pass
+    return drawn
 
 
 def _text(rng: random.Random, characters: str, size: int) -> str:
@@ -108,7 +116,7 @@ def _multiply(rng: random.Random, level: int) -> tuple[str, str]:
 
 
 def _modulo(rng: random.Random, level: int) -> tuple[str, str]:
-    a, b = _number(rng, level + 1), rng.randint(2, (9, 9, 19, 39)[level])
+    a, b = _number(rng, level + 1), 2 + _below(rng, (8, 8, 18, 38)[level])
     return f"{a}%{b}=", str(a % b)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -152,7 +153,8 @@ def weighed(right: Array) -> tuple[Any, Any, Array]:
     return np.tile(np.arange(len(right)), 2)[kept], np.repeat([1, 0], len(right))[kept], weights[kept]
 
 
-def _rows(texts: Sequence[str]) -> Any:
+@lru_cache(maxsize=2)  # all agents of a pool learn from the same questions, one after the other
+def _rows(texts: tuple[str, ...]) -> Any:
     from scipy.sparse import csr_matrix
 
     found = [features(text) for text in texts]

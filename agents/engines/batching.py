@@ -155,11 +155,34 @@ class Batch:
         if not longest:
             return [0.0] * len(asked)
         with torch.inference_mode():
+            if len({tuple(prompt) for prompt, _ in asked}) < len(asked):
+                return self._branching(asked, longest)
             inputs, _ = self._padded([[*prompt, *tail] for prompt, tail in asked])
             out = self._model(**inputs, use_cache=False, logits_to_keep=longest + 1)
             logprobs = out.logits[:, :-1].float().log_softmax(-1)
             told = logprobs.gather(2, inputs["input_ids"][:, -longest:, None])[..., 0].tolist()
         return [sum(row[longest - len(tail) :]) for row, (_, tail) in zip(told, asked, strict=True)]
+
+    def _branching(self, asked: Sequence[tuple[Sequence[int], Sequence[int]]], longest: int) -> list[float]:
+        """The same, where several go on from one prompt: it is read but once."""
+        import torch
+        from transformers import DynamicCache
+
+        cache, device = DynamicCache(), self._model.device
+        prompts = {tuple(prompt): place for place, prompt in enumerate(dict.fromkeys(tuple(p) for p, _ in asked))}
+        from_B = torch.tensor([prompts[tuple(prompt)] for prompt, _ in asked], device=device)
+        tails_BL = torch.tensor([[*tail, *[0] * (longest - len(tail))] for _, tail in asked], device=device)
+        inputs, mask = self._padded(list(prompts))
+        logits = self._model(**inputs, use_cache=True, past_key_values=cache, logits_to_keep=1).logits[from_B]
+        if longest > 1:
+            cache.batch_select_indices(from_B)
+            mask, read_BL = mask[from_B], tails_BL[:, :-1]
+            places = mask.sum(1, keepdim=True) + torch.arange(longest - 1, device=device)
+            mask = torch.cat([mask, torch.ones_like(read_BL)], dim=1)
+            out = self._model(input_ids=read_BL, attention_mask=mask, position_ids=places, past_key_values=cache)
+            logits = torch.cat([logits, out.logits], dim=1)
+        told = logits.float().log_softmax(-1).gather(2, tails_BL[..., None])[..., 0].tolist()
+        return [sum(row[: len(tail)]) for row, (_, tail) in zip(told, asked, strict=True)]
 
     def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[dict[str, Any], Any]:
         """What the model reads, padded on the left, and the mask of what is no padding; all B x T."""

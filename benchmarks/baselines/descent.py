@@ -43,7 +43,7 @@ def descend(
     """
     import torch
 
-    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay, fused=True)
     lowest, kept, since = np.inf, None, 0
     for step in range(1, steps + 1):
         optimizer.zero_grad()

@@ -21,7 +21,7 @@ from agents.engines.chat import encode_chat
 from agents.engines.models import load_tokenizer
 from agents.engines.transformers import TransformersEngine
 from agents.errors import AdapterError, ConfigError, EngineError, QueryTooLong
-from agents.messages import Message, Piece, Request, ScoreRequest
+from agents.messages import Message, Piece, Request, ScoreRequest, Scores
 from tests.tiny import tiny_model
 
 TEXTS = ("Hi", "What is the capital of France?", "a" * 90, "Zwölf Boxkämpfer jagen Viktor", "1 + 1 =", "x")
@@ -157,18 +157,25 @@ def test_a_cancelled_draft_leaves_the_batch_and_the_others_go_on(folder: Path) -
     asyncio.run(main())
 
 
-def test_scores_are_sums_of_the_naive_log_probabilities(folder: Path) -> None:
-    async def main() -> None:
-        async with started(folder) as engine:
-            scores = await engine.score(ScoreRequest(("q", 1), 1, (Message("user", "Hi"),), ("ab", "")))
-        tokenizer, model = load_tokenizer(str(folder)), Qwen2ForCausalLM.from_pretrained(folder).eval()
-        prompt, total = encode_chat(tokenizer, (Message("user", "Hi"),)), 0.0
-        for token in tokenizer.encode("ab"):
-            total += model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1)[token].item()
-            prompt.append(token)
-        assert scores.logprobs == pytest.approx((total, 0.0), abs=1e-4)
+@pytest.mark.parametrize("tails", [("ab",), ("ab", ""), ("a", "bab", "ab"), ("a", "b")])
+def test_scores_are_sums_of_the_naive_log_probabilities(folder: Path, tails: tuple[str, ...]) -> None:
+    """Of one continuation, and of several whose prompt is read but once; beside another, longer prompt."""
+    asked = [ScoreRequest(("q", 1), 1, (Message("user", text),), tails) for text in ("Hi", "Hi there")]
 
-    asyncio.run(main())
+    async def main() -> list[Scores]:
+        async with started(folder) as engine:
+            return await asyncio.gather(*(engine.score(each) for each in asked))
+
+    tokenizer, model = load_tokenizer(str(folder)), Qwen2ForCausalLM.from_pretrained(folder).eval()
+    for each, scores in zip(asked, asyncio.run(main()), strict=True):
+        totals = []
+        for tail in tails:
+            prompt, total = encode_chat(tokenizer, each.messages), 0.0
+            for token in tokenizer.encode(tail):
+                total += model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1)[token].item()
+                prompt.append(token)
+            totals.append(total)
+        assert scores.logprobs == pytest.approx(totals, abs=1e-4)
 
 
 def test_a_banned_sentence_does_not_come(folder: Path) -> None:

@@ -12,9 +12,9 @@ from agents.messages import Reply
 from agents.plugins import build
 from agents.policies import POLICIES, Reservation
 from agents.policies.value import Value
+from benchmarks.ours import priors, profiles
 from benchmarks.outcomes import Outcomes, Routed
 from benchmarks.recording import Recording
-from benchmarks.routing import priors, profiles
 from benchmarks.walking import walk
 from mesh.askfile import Job, ask_all
 from mesh.client import Mesh

@@ -7,8 +7,8 @@ import pytest
 
 from agents.policies import Reservation
 from benchmarks.experiments import comings_and_goings, easy_and_hard, shares
+from benchmarks.ours import priors, profiles
 from benchmarks.outcomes import Asked, routed
-from benchmarks.routing import priors, profiles
 from benchmarks.walking import Way
 from tests.unit.test_routing import ALPHAS, TEST, TRAIN, VALIDATION
 

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from agents.errors import ConfigError
 from benchmarks.cli import app
 from benchmarks.estimated import OwnScore, estimated, ours
+from benchmarks.ours import priors
 from benchmarks.replay import Replay, load, parted
 from benchmarks.replay_command import measure, notes
-from benchmarks.routing import priors
 from benchmarks.rows import prices_path, write
 from tests.baselines import AGENTS, COSTS, SURE, TASKS, outcomes
 

@@ -8,20 +8,9 @@ import numpy as np
 import pytest
 
 from agents.policies import Always, Reliability
-from benchmarks.outcomes import Asked, Outcomes, routed
-from benchmarks.routing import (
-    ALPHAS,
-    Method,
-    baselines,
-    chosen,
-    figures,
-    lab_outcomes,
-    planes,
-    report,
-    tried,
-    walked,
-    ways,
-)
+from benchmarks.ours import chosen, tried, walked, ways
+from benchmarks.outcomes import Asked, Method, Outcomes, routed
+from benchmarks.routing import ALPHAS, baselines, figures, lab_outcomes, planes, report
 from benchmarks.routing_figures import draw, table
 from benchmarks.walking import walk
 from mesh.config import load
