@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.options import Out, Work
+from benchmarks.options import Out, Processes, Work
 
 app = typer.Typer()
 
@@ -26,7 +26,7 @@ def routing(
     texts: Annotated[list[str] | None, typer.Option(help="Question file for rows of ids; may be repeated.")] = None,
     tasks: Annotated[bool, typer.Option(help="Of recorded rows, let everybody read the task's name.")] = True,
     longer: Annotated[bool, typer.Option("--longer", help="Ask longer questions than anybody has met.")] = False,
-    processes: Annotated[int, typer.Option(min=1, help="That ask and learn at a time.")] = 2,
+    processes: Processes = 2,
     name: Annotated[str, typer.Option(help="Of the result file, unless rows are replayed.")] = "routing",
     out: Out = None,
 ) -> None:
@@ -47,6 +47,8 @@ def topologies(
     count: Annotated[int, typer.Option("--questions", min=100, help="Asked of every agent.")] = 4000,
     seed: Annotated[int, typer.Option(min=0, help="Of the questions, the small world and the bootstrap.")] = 1,
     policy: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
+    processes: Processes = 2,
+    name: Annotated[str, typer.Option(help="Of the result file.")] = "topologies",
     work: Work = None,
     out: Out = None,
 ) -> None:
@@ -59,11 +61,11 @@ def topologies(
 
     makers = contenders([*dict.fromkeys(("value", "reliability", *policy))] if policy else ())
     validation, test = recorded(load(EIGHT), count, seed, work)
-    found = measure(shapes(validation, test, seed), makers, published(), ALPHAS, seed, say)
+    found = measure(shapes(validation, test, seed), makers, published(), ALPHAS, seed, say, processes)
     result = {"bench": "topologies", "pool": EIGHT, "seed": seed, **found}
     print_table(table(result))
-    draw(result, folder(out) / "topologies.png")
-    publish("topologies", result, seed, out)
+    draw(result, folder(out) / f"{name}.png")
+    publish(name, result, seed, out)
 
 
 @app.command()
@@ -72,6 +74,7 @@ def speculation(
     count: Annotated[int, typer.Option("--questions", min=100, help="Asked of every agent of a lab pool.")] = 4000,
     seed: Annotated[int, typer.Option(min=0, help="Of these questions.")] = 1,
     texts: Annotated[list[str] | None, typer.Option(help="Question file for rows of ids; may be repeated.")] = None,
+    processes: Processes = 2,
     work: Work = None,
     out: Out = None,
 ) -> None:
@@ -85,7 +88,7 @@ def speculation(
 
     recorded = path_of(pool)
     found = of_rows(recorded, texts or (), ALPHAS) if recorded else of_lab(load(pool), count, seed, work)
-    result = measure(*found, ALPHAS, say)
+    result = measure(*found, ALPHAS, say, processes)
     print_table(rows(result))
     name = f"speculation_{recorded.stem}" if recorded else "speculation"
     publish(name, {"pool": pool, "seed": seed, **result}, seed, out)
@@ -98,6 +101,7 @@ def learning(
     seed: Annotated[int, typer.Option(min=0, help="Of the questions, and of their orders.")] = 1,
     agent: Annotated[str | None, typer.Option(help="Who joins, and gets worse; default: who answers most.")] = None,
     orders: Annotated[int, typer.Option(min=1, help="Of the questions, over which curves are means.")] = 5,
+    processes: Processes = 2,
     work: Work = None,
     out: Out = None,
 ) -> None:
@@ -111,7 +115,8 @@ def learning(
     config = load(EIGHT)
     validation, test = recorded(config, count, seed, work)
     name = config.named(agent).name if agent else busiest(validation, alpha)
-    result = {"bench": "learning", "pool": EIGHT, "seed": seed, **measure(validation, test, name, alpha, seed, orders)}
+    found = measure(validation, test, name, alpha, seed, orders, processes)
+    result = {"bench": "learning", "pool": EIGHT, "seed": seed, **found}
     for rows in tables(result):
         print_table(rows)
     draw(result, folder(out) / "learning.png")

@@ -7,9 +7,11 @@ curve is a mean over orders of the questions, and every query is routed before a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,13 @@ import numpy as np
 from agents.policies import Policy
 from agents.policies.value import Value
 from benchmarks.outcomes import Floats, Ints, Outcomes, Routed
+from benchmarks.parallel import spread
 from benchmarks.rehearsal import rehearsed
 from benchmarks.shapes import Shape
 from benchmarks.walking import walk
 from topologies import Mesh
 
+SHARES = (0.1, 1.0)  # of queries about which somebody says whether the answer was right
 EXPLORE = 0.02  # share of queries that agents spend on trying, as long as they learn
 WINDOW = 250  # queries of which a curve shows the mean
 NEAR = 0.95  # of the way to where it ends counts as there
@@ -43,7 +47,9 @@ class Stream:
     agent: Ints
 
 
-def measure(validation: Outcomes, test: Outcomes, name: str, alpha: float, seed: int, orders: int) -> dict[str, Any]:
+def measure(
+    validation: Outcomes, test: Outcomes, name: str, alpha: float, seed: int, orders: int, processes: int = 1
+) -> dict[str, Any]:
     """All that stands under RESULT.
 
     Args:
@@ -54,19 +60,28 @@ def measure(validation: Outcomes, test: Outcomes, name: str, alpha: float, seed:
     joins = {"joins": (name, True), "dearest_joins": (dearest, True), "dearest_joins_with_nothing": (dearest, False)}
     known = _learnt(full, alpha)
     best = walk(test, known, full.topology, alpha)[0]
+    events = {
+        "from_nothing": partial(_from_nothing, full, best),
+        **{key: partial(_joined, full, *who) for key, who in joins.items()},
+        "worsens": partial(_worse, full, name),
+    }
+    each = [*product(events, SHARES)]
+    curves = dict(zip(each, spread(partial(_event, events, alpha, seed, orders), each, processes), strict=True))
     return {
         "alpha": alpha,
         "n": len(test),
         "orders": orders,
         "window": WINDOW,
         "offline": float(best.utility(alpha).mean()),
-        "from_nothing": {f"{share:g}": _from_nothing(full, best, alpha, share, seed, orders) for share in (0.1, 1.0)},
-        **{
-            key: {f"{share:g}": _joined(full, *who, alpha, share, seed, orders) for share in (0.1, 1.0)}
-            for key, who in joins.items()
-        },
-        "worsens": {f"{share:g}": _worse(full, name, alpha, share, seed, orders) for share in (0.1, 1.0)},
+        **{event: {f"{share:g}": curves[event, share] for share in SHARES} for event in events},
     }
+
+
+def _event(
+    events: Mapping[str, Callable[..., dict[str, Any]]], alpha: float, seed: int, orders: int, which: tuple[str, float]
+) -> dict[str, Any]:
+    event, share = which
+    return events[event](alpha, share, seed, orders)
 
 
 def busiest(validation: Outcomes, alpha: float) -> str:

@@ -11,3 +11,4 @@ Work = Annotated[
     Path | None, typer.Option(help="Folder for what agents reply; asked again, it goes on. Default: a passing one.")
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder of the result file; default: benchmarks/results.")]
+Processes = Annotated[int, typer.Option(min=1, help="That ask, learn and walk at a time.")]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from agents.profile import Profile
 from agents.spec import AgentSpec
 from benchmarks.ours import priors, profiles
 from benchmarks.outcomes import TOOK, Outcomes
+from benchmarks.parallel import spread
 from benchmarks.replay import load
 from benchmarks.shapes import published, recorded
 from mesh.config import MeshConfig
@@ -183,30 +185,46 @@ def compared(without: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, 
 
 
 def measure(
-    validation: Pool, test: Pool, alphas: Sequence[float], told: Callable[[str], None] = lambda _: None
+    validation: Pool,
+    test: Pool,
+    alphas: Sequence[float],
+    told: Callable[[str], None] = lambda _: None,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """What stands under RESULT: by alpha, and by when an agent forwards at once, the bounds that make forwarded
     validation queries soonest at no more than ``MOST`` times the full cost, and what they make of the test questions.
     The rule's gamma is the one that pays best on validation questions where every agent drafts and nobody begins early.
     """
-    found: dict[str, Any] = {}
     few = replace(validation, outcomes=validation.outcomes.at(np.arange(min(TRIED, len(validation.outcomes)))))
-    gamma = max(GAMMAS, key=lambda gamma: sum(_tried(few, gamma, 0.0, alpha)["utility"] for alpha in alphas))
+    worth = dict(zip(GAMMAS, spread(partial(_worth, few, tuple(alphas)), GAMMAS, processes), strict=True))
+    gamma = max(GAMMAS, key=lambda gamma: worth[gamma])
     told(f"gamma {gamma:g}")
-    for alpha in alphas:
-        rows: dict[str, Any] = {}
-        for floor in FLOORS:
-            chosen = _chosen(few, gamma, floor, alpha)
-            without, early = _tried(test, gamma, floor, alpha), _tried(test, gamma, floor, alpha, **chosen)
-            rows[f"{floor:g}"] = {**chosen, **compared(without, early)}
-            told(f"alpha {alpha:g}, hopeless {floor:g}")
-        plain = figures(test.play("reliability", {"gamma": gamma}, alpha), test.outcomes, alpha)
-        looks = {key: plain[key] for key in ("utility", "full_cost", "forwarded")}
-        who = plain["who"]
-        looks["median_s"] = float(np.median(plain["seconds"][who])) if who.any() else None
-        found[f"{alpha:g}"] = {"hopeless": rows, "looks_alone": looks}
+    rows: dict[float, dict[str, Any]] = {alpha: {} for alpha in alphas}
+    each = [*product(alphas, FLOORS)]
+    for (alpha, floor), row in zip(each, spread(partial(_row, few, test, gamma), each, processes), strict=True):
+        rows[alpha][f"{floor:g}"] = row
+        told(f"alpha {alpha:g}, hopeless {floor:g}")
+    found = {f"{alpha:g}": {"hopeless": rows[alpha], "looks_alone": _by_looks(test, gamma, alpha)} for alpha in alphas}
     agents = list(test.outcomes.agents)
     return {"bench": "speculation", "n": len(test.outcomes), "gamma": gamma, "agents": agents, "alphas": found}
+
+
+def _worth(pool: Pool, alphas: Sequence[float], gamma: float) -> float:
+    return sum(_tried(pool, gamma, 0.0, alpha)["utility"] for alpha in alphas)
+
+
+def _row(validation: Pool, test: Pool, gamma: float, at: tuple[float, float]) -> dict[str, Any]:
+    alpha, floor = at
+    chosen = _chosen(validation, gamma, floor, alpha)
+    without, early = _tried(test, gamma, floor, alpha), _tried(test, gamma, floor, alpha, **chosen)
+    return {**chosen, **compared(without, early)}
+
+
+def _by_looks(test: Pool, gamma: float, alpha: float) -> dict[str, Any]:
+    plain = figures(test.play("reliability", {"gamma": gamma}, alpha), test.outcomes, alpha)
+    who = plain["who"]
+    median = float(np.median(plain["seconds"][who])) if who.any() else None
+    return {**{key: plain[key] for key in ("utility", "full_cost", "forwarded")}, "median_s": median}
 
 
 def _tried(
