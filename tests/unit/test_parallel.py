@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from benchmarks.parallel import workers
+from benchmarks.parallel import spread, workers
 
 BEGINS = """
 import os, time
@@ -37,6 +39,14 @@ def test_a_worker_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
         while _lives(worker):
             assert time.monotonic() < until, f"process {worker} lives on"
             time.sleep(0.05)
+
+
+def test_what_is_spread_comes_back_in_order() -> None:
+    """Of one process or of several; an error is the caller's."""
+    for processes in (1, 2):
+        assert [*spread(partial(pow, 2), range(6), processes)] == [1, 2, 4, 8, 16, 32]
+        with pytest.raises(ValueError, match="math domain error"):
+            list(spread(math.sqrt, [4, -1], processes))
 
 
 def test_each_computes_in_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
