@@ -27,7 +27,7 @@ from agents.profile import Profile
 from benchmarks.missing import missing
 from benchmarks.ours import walked
 from benchmarks.outcomes import Floats, Outcomes, Routed
-from benchmarks.parallel import workers
+from benchmarks.parallel import spread
 from benchmarks.rehearsal import rehearsed
 from benchmarks.results import working
 from benchmarks.routing import ALPHAS, lab_outcomes
@@ -134,15 +134,13 @@ def measure(
     """
     draws = list(resampled(len(found[LINE].test), seed))
     routed: dict[tuple[str, str, float], Routed] = {}
-    with workers(processes) as walkers:
-        jobs = {
-            (policy, name): walkers.submit(_routed, make, shape, profiles, alphas)
-            for (policy, make), (name, shape) in product(makers.items(), found.items())
-        }
-        for (policy, name), job in jobs.items():
-            for alpha, routes in zip(alphas, job.result(), strict=True):
-                routed[policy, name, alpha] = routes
-            told(f"{policy}, {name}")
+    each = [*product(makers, found)]
+    for (policy, name), routes in zip(
+        each, spread(partial(_routed, makers, found, profiles, alphas), each, processes), strict=True
+    ):
+        for alpha, route in zip(alphas, routes, strict=True):
+            routed[policy, name, alpha] = route
+        told(f"{policy}, {name}")
     line = found[LINE]
     best = {
         alpha: walk(line.test, by_backward_induction(line.validation, line.topology, alpha), line.topology, alpha)[
@@ -170,9 +168,14 @@ def measure(
 
 
 def _routed(
-    make: Callable[[], Policy], shape: Shape, profiles: Mapping[str, Profile], alphas: Sequence[float]
+    makers: Mapping[str, Callable[[], Policy]],
+    found: Mapping[str, Shape],
+    profiles: Mapping[str, Profile],
+    alphas: Sequence[float],
+    which: tuple[str, str],
 ) -> list[Routed]:
-    """What becomes of the test questions at each alpha."""
+    """What becomes of the test questions at each alpha, by a policy in a shape."""
+    make, shape = makers[which[0]], found[which[1]]
     policies = rehearsed({name: make() for name in shape.test.agents}, shape.validation, shape.topology, alphas)
     return [walk(shape.test, policies, shape.topology, alpha, profiles)[0] for alpha in alphas]
 
